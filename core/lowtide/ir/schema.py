@@ -1,0 +1,27 @@
+"""The operator vocabulary: ONNX's own schemas at one opset."""
+
+from __future__ import annotations
+
+import functools
+
+import onnx
+from onnx.defs import OpSchema
+
+OPSET = 21
+"""The opset of every graph in memory: the first with 16-bit QuantizeLinear and DequantizeLinear in the default domain."""
+
+
+@functools.cache
+def schema(op: str) -> OpSchema | None:
+    """The schema of an operator of the default domain, ``None`` when ONNX knows no such operator."""
+    try:
+        return onnx.defs.get_schema(op, OPSET, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+@functools.cache
+def known_ops() -> frozenset[str]:
+    """The names of all operators that a graph may contain."""
+    named = {found.name for found in onnx.defs.get_all_schemas_with_history() if found.domain == ""}
+    return frozenset(op for op in named if schema(op) is not None)

@@ -1,0 +1,128 @@
+"""The type of a value: element type, shape and, where the value is quantized, how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import attrs
+import numpy as np
+
+from lowtide.ir.dtypes import DType
+
+QUANTIZED_DTYPES = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32})
+
+Shape = tuple[int | None, ...] | None
+"""Dimensions, ``None`` for one that only a run tells; a shape of ``None`` has an unknown rank."""
+
+
+def _as_float32(scale: float | Iterable[float]) -> tuple[float, ...]:
+    # Every file format stores scales as float32, so no scale has more digits than that.
+    given = np.atleast_1d(np.asarray(scale, dtype=np.float64)).ravel()
+    return tuple(float(np.float32(entry)) for entry in given)
+
+
+def _as_ints(zero_point: int | Iterable[int]) -> tuple[int, ...]:
+    return tuple(int(entry) for entry in np.atleast_1d(np.asarray(zero_point)).ravel())
+
+
+@attrs.frozen
+class QuantParams:
+    """real = scale * (code - zero_point), one pair per tensor or one per index along `axis`.
+
+    Attributes:
+        dtype: the integer type of the codes.
+        scale: the step, positive and finite, rounded to float32.
+        zero_point: the code of 0.0, within the range of `dtype`; as many as scales.
+        axis: the axis of per-channel parameters, ``None`` per tensor; never negative.
+
+    Raises:
+        ValueError: on construction, when one of the above does not hold.
+    """
+
+    dtype: DType = attrs.field(converter=DType)
+    scale: tuple[float, ...] = attrs.field(converter=_as_float32)
+    zero_point: tuple[int, ...] = attrs.field(converter=_as_ints, default=(0,))
+    axis: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.dtype not in QUANTIZED_DTYPES:
+            raise ValueError(f"no tensor is quantized to {self.dtype}")
+        if not self.scale or not all(math.isfinite(s) and s > 0 for s in self.scale):
+            bad = next((s for s in self.scale if not (math.isfinite(s) and s > 0)), None)
+            raise ValueError(f"a scale must be positive and finite, found {bad}")
+        if len(self.zero_point) == 1 < len(self.scale):
+            object.__setattr__(self, "zero_point", self.zero_point * len(self.scale))
+        if len(self.zero_point) != len(self.scale):
+            raise ValueError(f"{len(self.scale)} scales but {len(self.zero_point)} zero points")
+        if not all(self.dtype.min <= z <= self.dtype.max for z in self.zero_point):
+            raise ValueError(f"a zero point lies outside {self.dtype}: {self.zero_point}")
+        if self.axis is None and len(self.scale) != 1:
+            raise ValueError(f"per-tensor parameters have one scale, found {len(self.scale)}")
+        if self.axis is not None and self.axis < 0:
+            raise ValueError(f"an axis counts from 0, found {self.axis}")
+
+    @property
+    def bits(self) -> int:
+        """Width of one code."""
+        return self.dtype.bits
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether every zero point is 0."""
+        return not any(self.zero_point)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest real number that a code stands for; over all channels if there are several."""
+        lows = [s * (self.dtype.min - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
+        highs = [s * (self.dtype.max - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
+        return min(lows), max(highs)
+
+
+@attrs.frozen
+class TensorType:
+    """What a value is.
+
+    Attributes:
+        dtype: the element type of the mathematical value; of a quantized value the float type it stands for.
+        shape: see `Shape`.
+        quant: how the value is stored as integers, ``None`` for a value that is not quantized.
+    """
+
+    dtype: DType = attrs.field(converter=DType)
+    shape: Shape = attrs.field(converter=lambda s: None if s is None else tuple(s))
+    quant: QuantParams | None = None
+
+    @property
+    def storage(self) -> DType:
+        """The element type in memory."""
+        return self.quant.dtype if self.quant else self.dtype
+
+    @property
+    def rank(self) -> int | None:
+        """The number of dimensions, ``None`` if unknown."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape when every dimension is known.
+
+        Raises:
+            ValueError: when one is not.
+        """
+        if self.shape is None:
+            raise ValueError("the shape is unknown")
+        known = tuple(dim for dim in self.shape if dim is not None)
+        if len(known) != len(self.shape):
+            raise ValueError(f"the shape {self.shape} is not static")
+        return known
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every dimension is known."""
+        return self.shape is not None and None not in self.shape
+
+    def with_quant(self, quant: QuantParams | None) -> TensorType:
+        """The same type, stored in another way."""
+        return attrs.evolve(self, quant=quant)

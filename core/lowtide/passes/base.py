@@ -1,0 +1,93 @@
+"""What a pass is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from lowtide.diagnostics import Diagnostics
+from lowtide.ir import Graph
+
+if TYPE_CHECKING:
+    from lowtide.calibrate.collect import Collected
+    from lowtide.data import DataSource
+    from lowtide.options import CompileOptions
+    from lowtide.precision.api import PrecisionPlan
+    from lowtide.quantize.ranges import Ranges
+    from lowtide.target import Placement, Target
+
+
+@attrs.frozen
+class Refusal:
+    """A place where a pass could have acted and did not.
+
+    Attributes:
+        place: the node, in the words of the model file.
+        reason: why not, and what would have to be different.
+    """
+
+    place: str
+    reason: str
+
+
+@attrs.frozen
+class PassOutcome:
+    """What a pass did.
+
+    Attributes:
+        changed: whether the graph is another one now; a pass that runs twice changes nothing the second time.
+        counters: what it did how often, for the report.
+        refusals: where it did nothing, and why.
+    """
+
+    changed: bool
+    counters: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    refusals: tuple[Refusal, ...] = ()
+
+
+@attrs.define(kw_only=True)
+class PassContext:
+    """What a pass may look at besides the graph. Only what earlier stages made is there; the rest is ``None``.
+
+    Attributes:
+        reference: the prepared float graph, once the graph itself is quantized.
+        frames: the calibration frames.
+        statistics: what the collector measured on the float graph.
+    """
+
+    diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
+    options: CompileOptions | None = None
+    target: Target | None = None
+    placement: Placement | None = None
+    reference: Graph | None = None
+    frames: DataSource | None = None
+    statistics: Collected | None = None
+    ranges: Ranges | None = None
+    plan: PrecisionPlan | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Pass(abc.ABC):
+    """Valid graph in, valid graph out; in between it may be broken.
+
+    Subclasses are decorated with ``@attrs.frozen(kw_only=True)``; their fields are their options, with defaults, of type
+    bool, int, float or str, or one of these or ``None``. In pipelines an option is written with dashes.
+    """
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        """Change the graph in place.
+
+        Raises:
+            PassError: when the graph cannot be handled at all; a single node that cannot is a `Refusal`.
+        """
+
+    def __str__(self) -> str:
+        from lowtide.passes.text import print_pass  # noqa: PLC0415 - the text form is built on this class
+
+        return print_pass(self)

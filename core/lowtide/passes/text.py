@@ -1,0 +1,161 @@
+"""Pipelines as text: ``fold-constants,equalize{iterations=2 keep-bias}``.
+
+A bare option is ``true``. Options that have their default are not printed, so text and passes determine each other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Sequence
+
+import attrs
+
+from lowtide.errors import PipelineError, nearest
+from lowtide.passes.base import Pass
+from lowtide.plugin import PassSpec, Registry
+
+_TOKEN = re.compile(r'\s*(?:(?P<word>[A-Za-z0-9_.+-]+)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[{},=]))')
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.+-]+")
+
+OptionValue = bool | int | float | str | None
+
+
+def print_pipeline(passes: Sequence[Pass]) -> str:
+    """The text that `parse_pipeline` reads back to equal passes."""
+    return ",".join(print_pass(item) for item in passes)
+
+
+def print_pass(item: Pass) -> str:
+    """One pass with the options that differ from their defaults."""
+    changed: list[str] = []
+    for field in attrs.fields(type(item)):
+        value = getattr(item, field.name)
+        if value != field.default or type(value) is not type(field.default):
+            changed.append(f"{field.name.replace('_', '-')}={_print_value(value)}")
+    return f"{item.name}{{{' '.join(changed)}}}" if changed else item.name
+
+
+def _print_value(value: OptionValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    text = repr(value) if isinstance(value, float) else str(value)
+    plain = _UNQUOTED.fullmatch(text) and not (isinstance(value, str) and text == "none")
+    return text if plain else json.dumps(text)
+
+
+def parse_pipeline(text: str, registry: Registry) -> tuple[Pass, ...]:
+    """Read a pipeline; the empty text is the empty pipeline.
+
+    Raises:
+        PipelineError: with the column, for wrong syntax, an unknown option or a value of another type.
+        UnknownNameError: for a pass that nobody provides.
+    """
+    return _Parser(text, registry).pipeline()
+
+
+class _Parser:
+    def __init__(self, text: str, registry: Registry) -> None:
+        self.text = text
+        self.registry = registry
+        self.tokens = self._lex()
+        self.position = 0
+
+    def _lex(self) -> list[tuple[str, str, int]]:
+        tokens: list[tuple[str, str, int]] = []
+        at = 0
+        while at < len(self.text.rstrip()):
+            match = _TOKEN.match(self.text, at)
+            if match is None:
+                bad = at + len(self.text[at:]) - len(self.text[at:].lstrip())
+                raise self._error(f"unexpected {self.text[bad]!r}", bad)
+            kind = match.lastgroup or ""
+            tokens.append((kind, match.group(kind), match.start(kind)))
+            at = match.end()
+        tokens.append(("end", "the end", len(self.text)))
+        return tokens
+
+    def _error(self, message: str, at: int | None = None, hint: str = "") -> PipelineError:
+        column = (self.tokens[self.position][2] if at is None else at) + 1
+        error = PipelineError(message, place=f"pipeline, column {column}", hint=hint)
+        error.add_note(self.text)
+        error.add_note(" " * (column - 1) + "^")
+        return error
+
+    def _accept(self, mark: str) -> bool:
+        if self.tokens[self.position][:2] == ("mark", mark):
+            self.position += 1
+            return True
+        return False
+
+    def _take(self, *kinds: str) -> tuple[str, str, int]:
+        token = self.tokens[self.position]
+        if token[0] not in kinds:
+            raise self._error(f"expected a {' or '.join(kinds)}, found {token[1]!r}")
+        self.position += 1
+        return token
+
+    def pipeline(self) -> tuple[Pass, ...]:
+        passes: list[Pass] = []
+        if self.tokens[0][0] == "end":
+            return ()
+        passes.append(self.item())
+        while self._accept(","):
+            passes.append(self.item())
+        self._take("end")
+        return tuple(passes)
+
+    def item(self) -> Pass:
+        _, name, _ = self._take("word")
+        kind: type[Pass] = self.registry.load(PassSpec, name)
+        options: dict[str, OptionValue] = {}
+        if self._accept("{"):
+            while not self._accept("}"):
+                self.option(kind, options)
+        return kind(**options)
+
+    def option(self, kind: type[Pass], options: dict[str, OptionValue]) -> None:
+        _, word, at = self._take("word")
+        hints = option_types(kind)
+        field = word.replace("-", "_")
+        if field not in hints:
+            known = [name.replace("_", "-") for name in hints]
+            raise self._error(f"{kind.name} has no option {word}", at, nearest(word, known))
+        if field in options:
+            raise self._error(f"the option {word} is given twice", at)
+        if not self._accept("="):
+            options[field] = self.convert("true", hints[field], at, quoted=False)
+            return
+        token_kind, text, at = self._take("word", "string")
+        quoted = token_kind == "string"
+        options[field] = self.convert(json.loads(text) if quoted else text, hints[field], at, quoted=quoted)
+
+    def convert(self, text: str, expected: tuple[type, ...], at: int, *, quoted: bool) -> OptionValue:
+        if not quoted and types.NoneType in expected and text == "none":
+            return None
+        if not quoted and bool in expected and text in {"true", "false"}:
+            return text == "true"
+        for number in (int, float):
+            if not quoted and number in expected:
+                try:
+                    return number(text)
+                except ValueError:
+                    continue
+        if str in expected:
+            return text
+        names = " or ".join("none" if one is types.NoneType else one.__name__ for one in expected)
+        raise self._error(f"expected {names}, found {text!r}", at)
+
+
+def option_types(kind: type[Pass]) -> dict[str, tuple[type, ...]]:
+    """The options of a pass class, each with the types it may have."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, tuple[type, ...]] = {}
+    for field in attrs.fields(kind):
+        hint = hints[field.name]
+        found[field.name] = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return found

@@ -1,0 +1,40 @@
+"""Plugins: the hooks, the records they return, and the registry of what is installed."""
+
+from __future__ import annotations
+
+from lowtide.plugin.hookspecs import GROUP, hookimpl
+from lowtide.plugin.registry import Provider, Registry, discover
+from lowtide.plugin.specs import (
+    SPEC_KINDS,
+    CalibratorSpec,
+    CommandSpec,
+    EmitterSpec,
+    FrontendSpec,
+    MetricSpec,
+    PassSpec,
+    ReportSectionSpec,
+    Spec,
+    StatisticSpec,
+    StrategySpec,
+    TargetSpec,
+)
+
+__all__ = [
+    "GROUP",
+    "SPEC_KINDS",
+    "CalibratorSpec",
+    "CommandSpec",
+    "EmitterSpec",
+    "FrontendSpec",
+    "MetricSpec",
+    "PassSpec",
+    "Provider",
+    "Registry",
+    "ReportSectionSpec",
+    "Spec",
+    "StatisticSpec",
+    "StrategySpec",
+    "TargetSpec",
+    "discover",
+    "hookimpl",
+]

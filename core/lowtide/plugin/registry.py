@@ -1,0 +1,214 @@
+"""What is installed: every contribution with the distribution that provides it, and every plugin that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any, TypeVar
+
+import attrs
+import pluggy
+
+from lowtide.errors import PluginConflictError, PluginError, UnknownNameError, nearest
+from lowtide.plugin import hookspecs
+from lowtide.plugin.hookspecs import GROUP, PROJECT
+from lowtide.plugin.specs import SPEC_KINDS, Spec, TargetSpec
+
+S = TypeVar("S", bound=Spec)
+
+REGISTRATION_HOOKS = (
+    "lowtide_register_frontends",
+    "lowtide_register_statistics",
+    "lowtide_register_calibrators",
+    "lowtide_register_strategies",
+    "lowtide_register_passes",
+    "lowtide_register_targets",
+    "lowtide_register_emitters",
+    "lowtide_register_metrics",
+    "lowtide_register_report_sections",
+    "lowtide_register_commands",
+)
+OBSERVER_HOOKS = ("lowtide_pass_finished", "lowtide_compile_finished")
+
+
+@attrs.frozen(order=True)
+class Provider:
+    """Who provides something."""
+
+    distribution: str
+    version: str
+    entry_point: str
+
+    @classmethod
+    def of(cls, entry_point: metadata.EntryPoint) -> Provider:
+        """The provider that an entry point belongs to."""
+        owner = entry_point.dist
+        if owner is None:
+            return cls("unknown distribution", "?", entry_point.name)
+        return cls(owner.name, owner.version, entry_point.name)
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version} ({self.entry_point})"
+
+
+@attrs.define
+class Registry:
+    """Contributions by kind and name.
+
+    Attributes:
+        providers: all plugins that were loaded.
+        broken: plugins that failed to load, with the reason.
+        unfit: plugins for other versions of the plugin API, which are never imported.
+    """
+
+    providers: list[Provider] = attrs.field(factory=list[Provider])
+    broken: dict[Provider, str] = attrs.field(factory=dict[Provider, str])
+    unfit: dict[Provider, str] = attrs.field(factory=dict[Provider, str])
+    _specs: dict[tuple[str, str], tuple[Spec, Provider]] = attrs.field(
+        factory=dict[tuple[str, str], tuple[Spec, Provider]]
+    )
+    _observers: pluggy.PluginManager = attrs.field(factory=lambda: _manager())
+
+    def add(self, spec: Spec, provider: Provider) -> None:
+        """Add a contribution.
+
+        Raises:
+            PluginConflictError: when another plugin provides the same kind and name.
+        """
+        aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
+        for name in (spec.name, *aliases):
+            owner = self._owner(spec.kind, name)
+            if owner is not None:
+                raise PluginConflictError(
+                    f"{owner} and {provider} both provide the {spec.kind} {name!r}",
+                    place=f"{spec.kind} {name}",
+                    hint=f"uninstall one of them or use --disable-plugin {provider.entry_point}",
+                )
+        self._specs[spec.kind, spec.name] = (spec, provider)
+
+    def _owner(self, kind: str, name: str) -> Provider | None:
+        for (known_kind, known), (spec, provider) in self._specs.items():
+            aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
+            if known_kind == kind and name in (known, *aliases):
+                return provider
+        return None
+
+    def all(self, kind: type[S]) -> tuple[S, ...]:
+        """All contributions of a kind, sorted by name."""
+        found = [spec for spec, _ in self._specs.values() if isinstance(spec, kind)]
+        return tuple(sorted(found, key=lambda spec: spec.name))
+
+    def get(self, kind: type[S], name: str) -> S:
+        """One contribution by name or alias.
+
+        Raises:
+            UnknownNameError: with the nearest names and, if plugins are broken, with those.
+        """
+        names: list[str] = []
+        for spec in self.all(kind):
+            aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
+            if name in (spec.name, *aliases):
+                return spec
+            names += [spec.name, *aliases]
+        error = UnknownNameError(
+            f"there is no {kind.kind} of this name", place=f"{kind.kind} {name!r}", hint=nearest(name, names)
+        )
+        for provider, reason in self.broken.items():
+            error.add_note(f"the plugin {provider} is broken and may have provided it: {reason}")
+        raise error
+
+    def load(self, kind: type[S], name: str) -> Any:
+        """The implementation of a contribution; the kind says what it is.
+
+        Raises:
+            UnknownNameError: as `get`.
+            PluginError: naming the provider, when it cannot be imported.
+        """
+        spec = self.get(kind, name)
+        try:
+            return spec.load()
+        except PluginError as error:
+            error.add_note(f"provided by {self.provider(spec)}")
+            raise
+
+    def provider(self, spec: Spec) -> Provider:
+        """Who provides a contribution."""
+        return self._specs[spec.kind, spec.name][1]
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """The observer hooks of all loaded plugins."""
+        return self._observers.hook
+
+    def add_plugin(self, plugin: object, provider: Provider) -> None:
+        """Take in all that a plugin contributes, or nothing.
+
+        Raises:
+            PluginError: when a hook does not exist, fails, or returns something else than records of its kind.
+            PluginConflictError: when a name is taken.
+        """
+        manager = _manager()
+        try:
+            manager.register(plugin, name=provider.entry_point)
+            manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"{error}", place=str(provider)) from error
+        before = dict(self._specs)
+        try:
+            for spec in _collect(manager, provider):
+                self.add(spec, provider)
+        except Exception:
+            self._specs = before
+            raise
+        self._observers.register(plugin, name=f"{provider}")
+        self.providers.append(provider)
+
+
+def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
+    """Find all plugins by entry point.
+
+    Args:
+        disabled: names of entry points that are not to be loaded.
+        strict: raise for a broken plugin instead of listing it under `Registry.broken`.
+
+    Raises:
+        PluginConflictError: when two plugins provide the same name.
+        PluginError: for a broken plugin, if `strict`.
+    """
+    registry, skipped = Registry(), frozenset(disabled)
+    entry_points = sorted(metadata.entry_points(), key=lambda point: (point.group, point.name, point.value))
+    for entry_point in dict.fromkeys(entry_points):
+        if not entry_point.group.startswith("lowtide.v") or entry_point.name in skipped:
+            continue
+        provider = Provider.of(entry_point)
+        if entry_point.group != GROUP:
+            registry.unfit[provider] = f"made for {entry_point.group}, this is {GROUP}"
+            continue
+        try:
+            registry.add_plugin(entry_point.load(), provider)
+        except PluginConflictError:
+            raise
+        except Exception as error:
+            if strict:
+                raise PluginError(f"the plugin failed to load: {error}", place=str(provider)) from error
+            registry.broken[provider] = f"{type(error).__name__}: {error}"
+    return registry
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _collect(manager: pluggy.PluginManager, provider: Provider) -> Iterable[Spec]:
+    kinds: Mapping[str, type[Spec]] = dict(zip(REGISTRATION_HOOKS, SPEC_KINDS.values(), strict=True))
+    for hook, kind in kinds.items():
+        for contributed in getattr(manager.hook, hook)():
+            for spec in contributed:
+                if type(spec) is not kind:
+                    raise PluginError(
+                        f"{hook} should return {kind.__name__}, found {type(spec).__name__}",
+                        place=str(provider),
+                    )
+                yield spec

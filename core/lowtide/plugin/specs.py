@@ -1,0 +1,212 @@
+"""What plugins hand in: frozen records that name an implementation without importing it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import ClassVar
+
+import attrs
+
+from lowtide.errors import PluginError
+
+_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
+
+
+def _check_name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not _NAME.fullmatch(value):
+        raise PluginError(
+            f"{attribute.name} should be lower-case letters, digits and dashes, found {value!r}", place=value
+        )
+
+
+def _check_reference(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not _REFERENCE.fullmatch(value):
+        raise PluginError(f"{attribute.name} should read 'package.module:attribute', found {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """A named contribution.
+
+    Attributes:
+        name: how users select it.
+        summary: one line for the listing commands.
+        implementation: ``package.module:attribute``, imported when it is used and not before.
+
+    Raises:
+        PluginError: on construction, when a name or reference is malformed.
+    """
+
+    kind: ClassVar[str]
+    base: ClassVar[str] = ""
+    """``module:class`` that the implementation must derive from; empty for a plain function."""
+
+    name: str = attrs.field(validator=_check_name)
+    summary: str
+    implementation: str = attrs.field(validator=_check_reference)
+
+    def load(self) -> object:
+        """Import the implementation.
+
+        Raises:
+            PluginError: when it cannot be imported, is missing, or does not derive from the base class of its kind.
+        """
+        found = _import(self.implementation, f"{self.kind} {self.name}")
+        if self.base:
+            self._check_class(found)
+        return found
+
+    def _check_class(self, found: object) -> None:
+        place = f"{self.kind} {self.name}"
+        base = _import(self.base, place)
+        if not (isinstance(found, type) and isinstance(base, type) and issubclass(found, base)):
+            raise PluginError(
+                f"{self.implementation} should be a class derived from {self.base}", place=place
+            )
+        # A subclass without the attrs decorator silently has no fields, so its options would be lost.
+        if "__attrs_attrs__" in vars(base) and "__attrs_attrs__" not in vars(found):
+            raise PluginError(
+                f"{self.implementation} lacks the decorator @attrs.frozen",
+                place=place,
+                hint="add @attrs.frozen",
+            )
+
+
+@attrs.frozen(kw_only=True)
+class FrontendSpec(Spec):
+    """A model format; the implementation is a `lowtide.frontend.Frontend`.
+
+    Attributes:
+        suffixes: file name endings that it reads, with the dot.
+    """
+
+    kind: ClassVar[str] = "frontend"
+    base: ClassVar[str] = "lowtide.frontend:Frontend"
+    suffixes: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class StatisticSpec(Spec):
+    """An accumulator over activations; the implementation is a `lowtide.calibrate.Statistic`."""
+
+    kind: ClassVar[str] = "statistic"
+    base: ClassVar[str] = "lowtide.calibrate.api:Statistic"
+
+
+@attrs.frozen(kw_only=True)
+class CalibratorSpec(Spec):
+    """Statistics to range; the implementation is a `lowtide.calibrate.Calibrator`."""
+
+    kind: ClassVar[str] = "calibrator"
+    base: ClassVar[str] = "lowtide.calibrate.api:Calibrator"
+
+
+@attrs.frozen(kw_only=True)
+class StrategySpec(Spec):
+    """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`."""
+
+    kind: ClassVar[str] = "strategy"
+    base: ClassVar[str] = "lowtide.precision.api:PrecisionStrategy"
+
+
+@attrs.frozen(kw_only=True)
+class PassSpec(Spec):
+    """A graph pass; the implementation is a `lowtide.passes.Pass`."""
+
+    kind: ClassVar[str] = "pass"
+    base: ClassVar[str] = "lowtide.passes.base:Pass"
+
+
+@attrs.frozen(kw_only=True)
+class TargetSpec(Spec):
+    """A device; the implementation is ``package:file.toml``, a resource in the package.
+
+    Attributes:
+        aliases: other names that users know the device by.
+    """
+
+    kind: ClassVar[str] = "target"
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> str:
+        """The text of the description.
+
+        Raises:
+            PluginError: when the package or the file is missing.
+        """
+        package, _, path = self.implementation.partition(":")
+        try:
+            return resources.files(package).joinpath(path).read_text("utf-8")
+        except (ImportError, OSError) as error:
+            raise PluginError(
+                f"{self.implementation} cannot be read: {error}", place=f"target {self.name}"
+            ) from error
+
+
+@attrs.frozen(kw_only=True)
+class EmitterSpec(Spec):
+    """An output file; the implementation is a `lowtide.emit.Emitter`.
+
+    Attributes:
+        default: whether every compile writes it.
+    """
+
+    kind: ClassVar[str] = "emitter"
+    base: ClassVar[str] = "lowtide.emit:Emitter"
+    default: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class MetricSpec(Spec):
+    """An output or task metric; the implementation is a `lowtide.measure.Metric`."""
+
+    kind: ClassVar[str] = "metric"
+    base: ClassVar[str] = "lowtide.measure.api:Metric"
+
+
+@attrs.frozen(kw_only=True)
+class ReportSectionSpec(Spec):
+    """A part of the report; the implementation is a `lowtide.report.Section`."""
+
+    kind: ClassVar[str] = "report-section"
+    base: ClassVar[str] = "lowtide.report.section:Section"
+
+
+@attrs.frozen(kw_only=True)
+class CommandSpec(Spec):
+    """A subcommand of ``lowtide``; the implementation is a `click.Command`."""
+
+    kind: ClassVar[str] = "command"
+
+
+SPEC_KINDS: Mapping[str, type[Spec]] = {
+    spec.kind: spec
+    for spec in (
+        FrontendSpec,
+        StatisticSpec,
+        CalibratorSpec,
+        StrategySpec,
+        PassSpec,
+        TargetSpec,
+        EmitterSpec,
+        MetricSpec,
+        ReportSectionSpec,
+        CommandSpec,
+    )
+}
+"""Every kind of contribution by the name that listings use."""
+
+
+def _import(reference: str, place: str) -> object:
+    module, _, attribute = reference.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{reference} cannot be loaded: {error}", place=place) from error
+    return found
