@@ -206,7 +206,7 @@ class Graph:
         self._inputs: list[Value] = []
         self._outputs: list[Value] = []
 
-    # --- reading -----------------------------------------------------------------------------------------------
+    # --- reading ---
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -243,7 +243,7 @@ class Graph:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    # --- building ----------------------------------------------------------------------------------------------
+    # --- building ---
 
     def fresh_name(self, base: str) -> str:
         """`base`, or `base` with a number when the graph has a value of that name."""
@@ -315,7 +315,7 @@ class Graph:
             self._check_mine(value)
         self._outputs = chosen
 
-    # --- changing ----------------------------------------------------------------------------------------------
+    # --- changing ---
 
     def set_input(self, node: Node, operand: int, value: Value | None) -> None:
         """Let an operand read another value; operands left out in between become ``None``."""
@@ -388,9 +388,9 @@ class Graph:
         for value in node.outputs:
             if value.uses or self.is_output(value):
                 raise GraphError(f"{value.name} is still read", place=node.place)
-        for operand, value in enumerate(node.inputs):
-            if value is not None:
-                value._uses.pop(Use(node, operand), None)  # noqa: SLF001
+        for operand, read in enumerate(node.inputs):
+            if read is not None:
+                read._uses.pop(Use(node, operand), None)  # noqa: SLF001
         for value in node.outputs:
             del self._values[value.name]
         self._nodes.remove(node)

@@ -127,7 +127,7 @@ class _Parser:
             self.position -= 1
             raise self._error(f"expected an integer, found {raw}") from None
 
-    # --- grammar -----------------------------------------------------------------------------------------------
+    # --- grammar ---
 
     def graph(self) -> Graph:
         self.take("word", "graph")

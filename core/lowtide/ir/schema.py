@@ -8,7 +8,7 @@ import onnx
 from onnx.defs import OpSchema
 
 OPSET = 21
-"""The opset of every graph in memory: the first with 16-bit QuantizeLinear and DequantizeLinear in the default domain."""
+"""The opset of every graph in memory: the first with 16-bit QuantizeLinear in the default domain."""
 
 
 @functools.cache

@@ -74,10 +74,14 @@ class QuantParams:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The lowest and highest real number that a code stands for; over all channels if there are several."""
+        """The lowest and highest real number of any code, over all channels."""
         lows = [s * (self.dtype.min - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
         highs = [s * (self.dtype.max - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
         return min(lows), max(highs)
+
+
+def _as_shape(shape: Iterable[int | None] | None) -> Shape:
+    return None if shape is None else tuple(shape)
 
 
 @attrs.frozen
@@ -91,7 +95,7 @@ class TensorType:
     """
 
     dtype: DType = attrs.field(converter=DType)
-    shape: Shape = attrs.field(converter=lambda s: None if s is None else tuple(s))
+    shape: Shape = attrs.field(converter=_as_shape)
     quant: QuantParams | None = None
 
     @property

@@ -176,9 +176,10 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
         PluginError: for a broken plugin, if `strict`.
     """
     registry, skipped = Registry(), frozenset(disabled)
-    entry_points = sorted(metadata.entry_points(), key=lambda point: (point.group, point.name, point.value))
-    for entry_point in dict.fromkeys(entry_points):
-        if not entry_point.group.startswith("lowtide.v") or entry_point.name in skipped:
+    groups = sorted(group for group in metadata.entry_points().groups if group.startswith("lowtide.v"))
+    found = [point for group in groups for point in metadata.entry_points(group=group)]
+    for entry_point in sorted(dict.fromkeys(found), key=lambda point: (point.group, point.name, point.value)):
+        if entry_point.name in skipped:
             continue
         provider = Provider.of(entry_point)
         if entry_point.group != GROUP:

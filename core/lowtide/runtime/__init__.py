@@ -1,0 +1,8 @@
+"""Execution of graphs on ONNX Runtime."""
+
+from __future__ import annotations
+
+from lowtide.runtime.model import dequantize, per_axis, to_model
+from lowtide.runtime.session import WORKERS, Session, in_flight
+
+__all__ = ["WORKERS", "Session", "dequantize", "in_flight", "per_axis", "to_model"]

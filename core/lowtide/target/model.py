@@ -1,0 +1,142 @@
+"""What a device can do, as frozen data; `lowtide.target.load` reads it from TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from lowtide.ir import DType
+
+SCHEMA_VERSION = 1
+"""The version of the description format; a file says which one it is written in."""
+
+OperatorKind = Literal["mac", "same-codes", "elementwise", "pool", "table", "norm", "float"]
+"""How an operator handles numbers.
+
+``mac``: multiply-accumulate with constant weights (Conv, ConvTranspose, Gemm, MatMul with a constant).
+``same-codes``: moves codes without touching them, so input and output share their parameters (Reshape, MaxPool, Concat).
+``elementwise``: arithmetic on inputs with scales of their own (Add, Mul, Relu by itself).
+``pool``: sums and averages (AveragePool, GlobalAveragePool, ReduceMean).
+``table``: a function of one code (Sigmoid, Tanh, HardSwish).
+``norm``: normalization inside which numbers are wider (LayerNormalization).
+``float``: reads codes, computes and writes float (Softmax on the vendor's devices).
+"""
+
+
+@attrs.frozen(kw_only=True)
+class ScaleRule:
+    """How scales are derived from ranges; one per ``quantization_scale_type``. See `lowtide.quantize.numbers`.
+
+    Attributes:
+        name: for reports, as ``power-of-two``.
+        activation: ``symmetric`` has signed codes, or unsigned ones for tensors that never go below zero;
+            ``asymmetric`` has a zero point, where the operators on both sides of a tensor allow it.
+        activation_dtype: the 8-bit type of asymmetric codes.
+        activation_scale: ``free``; ``power-of-two``; or ``accumulator``: the scale of the accumulator times a power of two.
+        weight_scale: ``free`` or ``power-of-two``.
+        weight_granularity: ``per-tensor``; ``per-channel``; ``per-channel-depthwise`` where the user switches it on.
+        weight_codes: ``narrow`` divides by 2^(b-1) - 1 so that no code saturates; ``full`` divides by 2^(b-1).
+        requantize: how an accumulator becomes a code: ``shift``, ``multiplier`` (fixed point, rounded as TFLite does), or
+            ``float32`` (one float32 multiplication, rounded half to even, as ONNX Runtime does).
+    """
+
+    name: str
+    activation: Literal["symmetric", "asymmetric"]
+    activation_dtype: DType = DType.UINT8
+    activation_scale: Literal["free", "power-of-two", "accumulator"] = "free"
+    weight_scale: Literal["free", "power-of-two"] = "free"
+    weight_granularity: Literal["per-tensor", "per-channel", "per-channel-depthwise"] = "per-tensor"
+    weight_codes: Literal["narrow", "full"] = "narrow"
+    requantize: Literal["shift", "multiplier", "float32"] = "multiplier"
+
+
+@attrs.frozen(kw_only=True)
+class Constraint:
+    """A condition that a node must meet to run on the accelerator.
+
+    Attributes:
+        require: an expression over the facts of the node, see `lowtide.target.constraints`.
+        reason: why the device cannot take a node that fails it.
+        hint: how to rewrite such a node; may be empty.
+        bits: the widths that it holds for; empty for all.
+    """
+
+    require: str
+    reason: str
+    hint: str = ""
+    bits: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class OperatorRule:
+    """How the device treats one ONNX operator.
+
+    Attributes:
+        kind: see `OperatorKind`.
+        layer_type: the vendor's name of the layer; empty where there is none.
+        asymmetric: whether its activations may have a zero point under an asymmetric scale rule.
+        per_channel: whether its weights may have a scale per output channel under such a rule.
+        changes_bits: whether input, output and parameters may have different widths.
+        constraints: conditions beyond the operator's name.
+    """
+
+    kind: OperatorKind
+    layer_type: str = ""
+    asymmetric: bool = False
+    per_channel: bool = False
+    changes_bits: bool = False
+    constraints: tuple[Constraint, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class BiasFormat:
+    """How biases are stored, by operand width in bits.
+
+    Attributes:
+        bits: width of the stored bias that is added to the accumulator of 8-bit operands.
+        split: whether it is an 8-bit code times an 8-bit multiplier instead of one integer.
+        accumulator_bits: width of the accumulator by operand width, keys as text since TOML has no others.
+    """
+
+    bits: int = 32
+    split: bool = False
+    accumulator_bits: Mapping[str, int] = attrs.field(factory=lambda: {"8": 32, "16": 64})
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """A device.
+
+    Attributes:
+        name: how it is selected.
+        title: how its maker calls it.
+        vendor_layers: whether layers have the vendor's type names and the vendor's files are written.
+        scale_rules: by the number of ``quantization_scale_type``.
+        default_scale_type: what is used when the user says nothing.
+        refused_scale_types: numbers that exist but not here, each with the reason and what to use instead.
+        bits: widths that tensors may have.
+        max_subgraphs: how many separate parts of a network the accelerator takes.
+        operators: by ONNX name; an operator that is not listed runs on the host.
+        input_asymmetric: whether network inputs may have a zero point.
+        prepare: default pipeline that makes the graph ready, as text.
+        weights: default pipeline between solving and checking, by accuracy level as text.
+        option_defaults: options whose default differs on this device.
+    """
+
+    name: str
+    title: str
+    summary: str
+    vendor_layers: bool = False
+    scale_rules: Mapping[int, ScaleRule]
+    default_scale_type: int
+    refused_scale_types: Mapping[int, str] = attrs.field(factory=dict[int, str])
+    bits: tuple[int, ...] = (8, 16)
+    bias: BiasFormat = attrs.field(factory=BiasFormat)
+    max_subgraphs: int = 16
+    operators: Mapping[str, OperatorRule]
+    input_asymmetric: bool = False
+    prepare: str
+    weights: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
