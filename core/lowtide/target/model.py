@@ -77,6 +77,7 @@ class OperatorRule:
         kind: see `OperatorKind`.
         layer_type: the vendor's name of the layer; empty where there is none.
         asymmetric: whether its activations may have a zero point under an asymmetric scale rule.
+        asymmetric_needs_constant: whether that holds only when its second operand is constant.
         per_channel: whether its weights may have a scale per output channel under such a rule.
         changes_bits: whether input, output and parameters may have different widths.
         constraints: conditions beyond the operator's name.
@@ -85,6 +86,7 @@ class OperatorRule:
     kind: OperatorKind
     layer_type: str = ""
     asymmetric: bool = False
+    asymmetric_needs_constant: bool = False
     per_channel: bool = False
     changes_bits: bool = False
     constraints: tuple[Constraint, ...] = ()

@@ -1,0 +1,9 @@
+"""Measuring: the error of every layer and output, and metrics."""
+
+from __future__ import annotations
+
+from lowtide.measure.api import Metric
+from lowtide.measure.layers import LayerError, Measurement, measure_layers
+from lowtide.measure.signal import ErrorSum
+
+__all__ = ["ErrorSum", "LayerError", "Measurement", "Metric", "measure_layers"]

@@ -1,0 +1,202 @@
+"""The error of every layer in one executed graph.
+
+The float network, the quantized network and, for every layer, the layer alone in quantized form fed with float inputs run
+side by side; only sums of squares leave the run, so nothing is kept a frame and no layer needs a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import attrs
+
+from lowtide.data import DataSource, Frame
+from lowtide.ir import DType, Graph, Layer, Node, TensorType, Value, layers
+from lowtide.ir.shapes import infer_types
+from lowtide.measure.signal import ErrorSum
+from lowtide.runtime import Session, in_flight, to_model
+
+SCALAR = TensorType(DType.FLOAT32, ())
+
+
+@attrs.frozen
+class LayerError:
+    """Errors at the output of one layer against the float network.
+
+    Attributes:
+        layer: the name of the layer.
+        isolated: with this layer alone quantized, its inputs included; ``None`` for a layer without codes.
+        cumulative: with everything up to here quantized.
+    """
+
+    layer: str
+    isolated: ErrorSum | None
+    cumulative: ErrorSum
+
+
+@attrs.frozen
+class Measurement:
+    """What was measured, on how many frames.
+
+    Attributes:
+        layers: in executable order.
+        outputs: by name of the network output.
+    """
+
+    frames: int
+    layers: tuple[LayerError, ...]
+    outputs: Mapping[str, ErrorSum]
+
+
+def measure_layers(
+    reference: Graph,
+    quantized: Graph,
+    frames: DataSource,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Measurement:
+    """Run all frames through both networks.
+
+    Args:
+        reference: the prepared float graph.
+        quantized: the graph made from it; tensors of both are matched by name.
+        frames: what to run, one at a time.
+        progress: told how many of how many frames are done.
+    """
+    probe = _Probe(reference, quantized)
+    session = Session(to_model(probe.graph, quantized=True))
+    sums: dict[tuple[str, str], ErrorSum] = {key: ErrorSum() for key in probe.measured}
+    outputs = {name: ErrorSum() for name in probe.outputs}
+    count = 0
+    for _, results in in_flight(session, frames.frames(), _feeds):
+        for (value, kind), total in sums.items():
+            total.add_sums(
+                float(results[f"signal/{value}"]),
+                float(results[f"noise/{kind}/{value}"]),
+                float(results[f"largest/{kind}/{value}"]),
+            )
+        for name, total in outputs.items():
+            total.add(results[f"output/f/{name}"], results[f"output/q/{name}"])
+        count += 1
+        if progress is not None:
+            progress(count, frames.count)
+    errors = [
+        LayerError(layer, sums.get((layer, "i")), sums[layer, "q"])
+        for layer in (layer.name for layer in layers(quantized))
+        if (layer, "q") in sums
+    ]
+    return Measurement(count, tuple(errors), outputs)
+
+
+def _feeds(frame: Frame) -> Mapping[str, object]:
+    return frame.feeds
+
+
+class _Probe:
+    """Builds the graph that measures.
+
+    Attributes:
+        measured: pairs of layer name and kind, ``q`` cumulative or ``i`` isolated.
+        outputs: names of the network outputs that are float tensors.
+    """
+
+    def __init__(self, reference: Graph, quantized: Graph) -> None:
+        self.reference = reference
+        self.quantized = quantized
+        self.graph = reference.clone()
+        self.results: list[Value] = []
+        self.measured: list[tuple[str, str]] = []
+        self.outputs = [value.name for value in quantized.outputs if value.type.dtype.is_float]
+        self.twins: dict[Value, Value] = {}
+        self.borders: dict[Value, Value] = {}
+        self.copy_quantized()
+        for layer in layers(quantized):
+            self.compare(layer)
+        for name in self.outputs:
+            self.expose(name)
+        self.graph.set_outputs(self.results)
+        infer_types(self.graph)
+
+    def copy_quantized(self) -> None:
+        for value in self.quantized.inputs:
+            source = self.graph.values[value.name]
+            node = self.graph.add_node("Identity", [source], [(f"q/{value.name}", value.type)])
+            self.twins[value] = node.output
+        for value in self.quantized.constants:
+            if value.constant is not None:
+                self.twins[value] = self.graph.add_constant(f"q/{value.name}", value.constant, value.type)
+        for node in self.quantized:
+            made = self.add(node, "q", lambda value: self.twins[value], keep=True)
+            self.twins.update(zip(node.outputs, made.outputs, strict=True))
+
+    def add(self, node: Node, prefix: str, twin: Callable[[Value], Value], *, keep: bool) -> Node:
+        return self.graph.add_node(
+            node.op,
+            [None if value is None else twin(value) for value in node.inputs],
+            [(f"{prefix}/{v.name}", v.type if keep else v.type.with_quant(None)) for v in node.outputs],
+            node.attributes,
+        )
+
+    def compare(self, layer: Layer) -> None:
+        name = layer.name
+        float_value = self.graph.values.get(name)
+        if float_value is None or float_value.type.dtype != DType.FLOAT32:
+            return
+        signal = self.graph.add_node(
+            "ReduceSumSquare", [float_value], [(f"signal/{name}", SCALAR)], {"keepdims": 0}
+        )
+        self.results.append(signal.output)
+        self.difference(name, "q", float_value, self.twins[layer.output])
+        alone = self.isolate(layer) if self.has_codes(layer) else None
+        if alone is not None:
+            self.difference(name, "i", float_value, alone)
+
+    def has_codes(self, layer: Layer) -> bool:
+        values: Iterable[Value | None] = (
+            *layer.inputs,
+            *layer.outputs,
+            *(v for node in layer.nodes for v in node.inputs),
+        )
+        return any(value is not None and value.type.quant is not None for value in values)
+
+    def isolate(self, layer: Layer) -> Value | None:
+        """Add the layer alone, reading float tensors through their Q/DQ pairs; its output, if its inputs are known."""
+        inside: dict[Value, Value] = {}
+        for value in layer.inputs:
+            source = self.graph.values.get(value.name)
+            if source is None:
+                return None
+            inside[value] = self.border(value, source)
+        for node in layer.nodes:
+            made = self.add(node, "i", lambda value: inside.get(value) or self.twins[value], keep=True)
+            inside.update(zip(node.outputs, made.outputs, strict=True))
+        return inside[layer.output]
+
+    def border(self, value: Value, source: Value) -> Value:
+        if value.type.quant is None:
+            return source
+        if value not in self.borders:
+            node = self.graph.add_node("Identity", [source], [(f"i/in/{value.name}", value.type)])
+            self.borders[value] = node.output
+        return self.borders[value]
+
+    def difference(self, name: str, kind: str, float_value: Value, other: Value) -> None:
+        plain = float_value.type.with_quant(None)
+        difference = self.graph.add_node("Sub", [float_value, other], [(f"difference/{kind}/{name}", plain)])
+        noise = self.graph.add_node(
+            "ReduceSumSquare", [difference.output], [(f"noise/{kind}/{name}", SCALAR)], {"keepdims": 0}
+        )
+        size = self.graph.add_node("Abs", [difference.output], [(f"size/{kind}/{name}", plain)])
+        largest = self.graph.add_node(
+            "ReduceMax", [size.output], [(f"largest/{kind}/{name}", SCALAR)], {"keepdims": 0}
+        )
+        self.results += [noise.output, largest.output]
+        self.measured.append((name, kind))
+
+    def expose(self, name: str) -> None:
+        pairs = (("f", self.graph.values[name]), ("q", self.twins[self.quantized.values[name]]))
+        for kind, value in pairs:
+            node = self.graph.add_node(
+                "Identity", [value], [(f"output/{kind}/{name}", value.type.with_quant(None))]
+            )
+            self.results.append(node.output)

@@ -1,0 +1,55 @@
+"""Signal-to-noise figures."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from lowtide.ir import Array
+
+
+@attrs.define
+class ErrorSum:
+    """Sums over frames from which the figures follow; all in float64.
+
+    Attributes:
+        signal: sum of the squares of the reference.
+        noise: sum of the squares of the differences.
+        product: sum of reference times result.
+        result: sum of the squares of the result.
+        largest: the largest magnitude of a difference.
+    """
+
+    signal: float = 0.0
+    noise: float = 0.0
+    product: float = 0.0
+    result: float = 0.0
+    largest: float = 0.0
+
+    def add(self, reference: Array, result: Array) -> None:
+        """Add one pair of arrays of the same shape."""
+        f, q = reference.astype(float).ravel(), result.astype(float).ravel()
+        difference = f - q
+        self.add_sums(float(f @ f), float(difference @ difference), float(abs(difference).max(initial=0.0)))
+        self.product += float(f @ q)
+        self.result += float(q @ q)
+
+    def add_sums(self, signal: float, noise: float, largest: float) -> None:
+        """Add sums that were computed elsewhere; the cosine is not known then."""
+        self.signal += signal
+        self.noise += noise
+        self.largest = max(self.largest, largest)
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(signal / noise) in dB: infinity without noise, minus infinity for noise without a signal."""
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal > 0 else -math.inf
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between reference and result; NaN when one of them is zero everywhere."""
+        length = math.sqrt(self.signal * self.result)
+        return self.product / length if length else math.nan

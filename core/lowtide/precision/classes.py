@@ -1,0 +1,113 @@
+"""Tensors that must share a width form one class; the class is the unit of every precision decision."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import attrs
+
+from lowtide.ir import Graph, Layer, Value, layers
+from lowtide.quantize.operands import data_operands
+from lowtide.target import Placement, Target
+
+K = TypeVar("K", bound=Hashable)
+
+
+class DisjointSets(Generic[K]):
+    """Union-find with deterministic representatives: the first key that was added."""
+
+    def __init__(self) -> None:
+        self._parent: dict[K, K] = {}
+
+    def add(self, key: K) -> None:
+        """Make a key known, as a set of its own unless it already is."""
+        self._parent.setdefault(key, key)
+
+    def find(self, key: K) -> K:
+        """The representative of the set of a key."""
+        self.add(key)
+        root = key
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[key] != root:
+            self._parent[key], key = root, self._parent[key]
+        return root
+
+    def union(self, keys: Iterable[K]) -> None:
+        """Put keys into one set."""
+        roots = list(dict.fromkeys(self.find(key) for key in keys))
+        order = {key: position for position, key in enumerate(self._parent)}
+        first = min(roots, key=lambda root: order[root], default=None)
+        for root in roots:
+            if first is not None and root != first:
+                self._parent[root] = first
+
+    def sets(self) -> Mapping[K, tuple[K, ...]]:
+        """The members of every set by its representative."""
+        found: dict[K, list[K]] = {}
+        for key in self._parent:
+            found.setdefault(self.find(key), []).append(key)
+        return {root: tuple(members) for root, members in found.items()}
+
+
+@attrs.frozen
+class PrecisionClass:
+    """Tensors of one width.
+
+    Attributes:
+        name: that of its first tensor.
+        tensors: names of the activations, in order of execution.
+        ties: names of the layers that tie them.
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    ties: tuple[str, ...]
+
+
+def quantized_values(graph: Graph, target: Target, placement: Placement) -> tuple[Value, ...]:
+    """The activations that have codes: what a layer on the accelerator reads or, unless it computes in float, writes."""
+    found: dict[Value, None] = {}
+    for layer in layers(graph):
+        if not placement.on_accelerator(layer.name):
+            continue
+        for value in layer_reads(layer):
+            found[value] = None
+        if target.operators[layer.op].kind != "float":
+            found.update(dict.fromkeys(value for value in layer.outputs if value.type.dtype.is_float))
+    order = {name: position for position, name in enumerate(graph.values)}
+    return tuple(sorted(found, key=lambda value: order[value.name]))
+
+
+def layer_reads(layer: Layer) -> tuple[Value, ...]:
+    """The activations from outside that a layer computes with."""
+    outside = set(layer.inputs)
+    read: dict[Value, None] = {}
+    for node in layer.nodes:
+        for position in data_operands(node):
+            value = node.inputs[position]
+            if value is not None and value in outside:
+                read[value] = None
+    return tuple(read)
+
+
+def precision_classes(graph: Graph, target: Target, placement: Placement) -> tuple[PrecisionClass, ...]:
+    """Group the quantized activations by the layers that cannot change the width."""
+    values = quantized_values(graph, target, placement)
+    known = set(values)
+    sets: DisjointSets[str] = DisjointSets()
+    for value in values:
+        sets.add(value.name)
+    tying: list[tuple[str, tuple[str, ...]]] = []
+    for layer in layers(graph):
+        if not placement.on_accelerator(layer.name) or target.operators[layer.op].changes_bits:
+            continue
+        tied = tuple(v.name for v in (*layer_reads(layer), *layer.outputs) if v in known)
+        if len(tied) > 1:
+            sets.union(tied)
+            tying.append((layer.name, tied))
+    return tuple(
+        PrecisionClass(root, members, tuple(name for name, tied in tying if sets.find(tied[0]) == root))
+        for root, members in sets.sets().items()
+    )

@@ -1,0 +1,71 @@
+"""Which operands of a node carry numbers, and which of those are weights."""
+
+from __future__ import annotations
+
+import attrs
+
+from lowtide.ir import Node, Value
+
+ALL_OPERANDS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Concat", "MatMul", "PRelu", "Where"})
+"""Operators that compute with every operand; the others compute with the first and are told how by the rest."""
+
+MAC_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Multiply-accumulate operators, where they have constant weights."""
+
+
+@attrs.frozen
+class MacOperands:
+    """The constant operands of a multiply-accumulate node.
+
+    Attributes:
+        activation: what is multiplied.
+        weights: the constant that it is multiplied with.
+        bias: the constant that is added, if any.
+        axis: the axis of `weights` that counts output channels, ``None`` where groups make it ambiguous.
+        depthwise: whether every output channel sees one input channel.
+    """
+
+    activation: Value
+    weights: Value
+    bias: Value | None
+    axis: int | None
+    depthwise: bool
+
+
+def mac_operands(node: Node) -> MacOperands | None:
+    """The operands of a multiply-accumulate node with constant weights, ``None`` for every other node."""
+    if node.op not in MAC_OPS:
+        return None
+    activation, weights = node.operand(0), node.operand(1)
+    if activation is None or weights is None or not weights.is_constant or activation.is_constant:
+        return None
+    bias = node.operand(2)
+    if bias is not None and not bias.is_constant:
+        return None
+    return MacOperands(activation, weights, bias, _channel_axis(node, weights), _is_depthwise(node, weights))
+
+
+def data_operands(node: Node) -> tuple[int, ...]:
+    """Positions of the operands that carry float numbers to compute with."""
+    count = len(node.inputs) if node.op in ALL_OPERANDS else 1
+    positions = range(min(count, len(node.inputs)))
+    return tuple(p for p in positions if (value := node.inputs[p]) is not None and value.type.dtype.is_float)
+
+
+def _channel_axis(node: Node, weights: Value) -> int | None:
+    match node.op:
+        case "Conv":
+            return 0
+        case "ConvTranspose":
+            # [C_in, C_out / group, …]: with groups one index stands for several output channels.
+            return 1 if node.int_attribute("group", 1) == 1 else None
+        case "Gemm":
+            return 0 if node.int_attribute("transB", 0) else 1
+        case _:
+            return 1 if weights.type.rank == 2 else None
+
+
+def _is_depthwise(node: Node, weights: Value) -> bool:
+    group = node.int_attribute("group", 1) if node.op == "Conv" else 1
+    shape = weights.type.shape
+    return group > 1 and shape is not None and shape[1] == 1

@@ -1,0 +1,191 @@
+"""Weights and biases of multiply-accumulate layers: scales, codes, bias formats, overflow."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lowtide.errors import QuantizationError
+from lowtide.ir import Array, Constant, DType, Graph, Node, QuantParams, TensorType, Value
+from lowtide.quantize import numbers
+from lowtide.quantize.operands import MacOperands, mac_operands
+
+if TYPE_CHECKING:
+    from lowtide.quantize.solve import SolveRequest
+
+MOST_CHANNEL_SHIFTS = 8
+"""Per-channel scales under shift-only arithmetic are at most 2^8 below the tensor's, as the vendor's simulation has it."""
+
+SPLIT_BIAS_LIMIT = 127 * 255
+"""The largest bias of the split format: code times multiplier, in units of the accumulator."""
+
+
+def own_constant(graph: Graph, node: Node, position: int) -> Value:
+    """The constant operand of a node, copied if other nodes read it too, since they may want other codes."""
+    value = node.value(position)
+    if len(value.uses) == 1 and not graph.is_output(value):
+        return value
+    assert value.constant is not None  # noqa: S101 - the caller asks for constants
+    copy = graph.add_constant(graph.fresh_name(f"{value.name}_{node.name}"), value.constant, value.type)
+    graph.set_input(node, position, copy)
+    return copy
+
+
+def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> None:
+    """Give the weights and the bias of a node codes; those that have some keep them.
+
+    Raises:
+        QuantizationError: when weights are not finite.
+    """
+    operands = mac_operands(node)
+    if operands is None or operands.weights.type.quant is not None:
+        return
+    weights = own_constant(graph, node, 1)
+    assert weights.constant is not None  # noqa: S101 - mac_operands checked it
+    real = weights.constant.array()
+    if not np.isfinite(real).all():
+        raise QuantizationError("the weights hold NaN or infinity", place=f"{node.place}, {weights.name}")
+    quant = _weight_quant(real, operands, node, bits, request)
+    bias = _real_bias(operands, node)
+    activation = operands.activation.type.quant
+    if activation is not None:
+        quant = _make_room(real, quant, bias, activation, operands, node, request)
+    codes = numbers.quantize(real, quant, half="away")
+    graph.set_constant(weights, Constant.of(codes), TensorType(DType.FLOAT32, weights.type.shape, quant))
+    if bias is not None and activation is not None:
+        _set_bias(graph, node, bias, activation, quant, request)
+
+
+def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest) -> None:
+    """Replace the bias of a quantized node by other real values, [C_out]; the node gets one if it has none."""
+    operands = mac_operands(node)
+    if operands is None:
+        raise QuantizationError("only layers with constant weights have a bias", place=node.place)
+    weights, activation = operands.weights.type.quant, operands.activation.type.quant
+    if weights is None or activation is None:
+        raise QuantizationError("the layer is not quantized", place=node.place)
+    _set_bias(graph, node, bias, activation, weights, request)
+
+
+def output_channels(node: Node, operands: MacOperands) -> int:
+    """The number of output channels of a multiply-accumulate node."""
+    shape = operands.weights.type.static_shape
+    if operands.axis is not None:
+        return shape[operands.axis]
+    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
+
+
+def _weight_quant(real: Array, operands: MacOperands, node: Node, bits: int, request: SolveRequest) -> QuantParams:
+    rule, operator = request.rule, request.target.operators[node.op]
+    power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
+    if rule.weight_granularity == "per-channel" and operator.per_channel and operands.axis is not None:
+        return numbers.weight_params(real, bits, axis=operands.axis, power=power, narrow=narrow)
+    tensor = numbers.weight_params(real, bits, axis=None, power=power, narrow=narrow)
+    by_channel = rule.weight_granularity == "per-channel-depthwise" and request.channel_wise
+    if not (by_channel and operands.depthwise and operands.axis is not None):
+        return tensor
+    fine = numbers.weight_params(real, bits, axis=operands.axis, power=power, narrow=narrow)
+    base = tensor.scale[0]
+    scales = [_shifted(base, scale) for scale in fine.scale]
+    return QuantParams(tensor.dtype, scales, 0, operands.axis)
+
+
+def _shifted(base: float, wanted: float) -> float:
+    """The smallest base * 2^-k, 0 <= k <= 8, that is not below the scale that a channel needs."""
+    shifts = math.floor(math.log2(base / wanted) + 1e-9) if wanted < base else 0
+    return math.ldexp(base, -min(shifts, MOST_CHANNEL_SHIFTS))
+
+
+def _make_room(
+    real: Array,
+    quant: QuantParams,
+    bias: Array | None,
+    activation: QuantParams,
+    operands: MacOperands,
+    node: Node,
+    request: SolveRequest,
+) -> QuantParams:
+    """Raise weight scales until accumulators cannot overflow and, if wanted, the bias format holds the bias."""
+    factor = 1.0
+    format_ = request.target.bias
+    narrow = quant.bits == 8 and activation.bits == 8
+    limit = (1 << (format_.accumulator_bits[str(max(quant.bits, activation.bits))] - 1)) - 1
+    if bias is not None and narrow:
+        steps = _bias_steps(bias, activation, quant)
+        largest = float(np.abs(steps).max(initial=0.0))
+        # Half of the accumulator stays free for the products.
+        room = SPLIT_BIAS_LIMIT if format_.split and not request.clip_bias else limit / 2
+        factor = max(factor, largest / room)
+    if narrow:
+        codes = numbers.quantize(real, quant, half="away")
+        axis = operands.axis if operands.axis is not None else 0
+        worst = numbers.worst_accumulator(codes, axis, activation, None)
+        factor = max(factor, worst / (limit / 2))
+    if factor == 1.0:
+        return quant
+    exponent = numbers.ceil_log2(factor) if request.rule.weight_scale == "power-of-two" else 0
+    raised = [scale * (2.0**exponent if exponent else factor * (1 + 1e-6)) for scale in quant.scale]
+    request.diagnostics.warning(
+        "LT851",
+        node.place,
+        f"the weight scale is {raised[0] / quant.scale[0]:.3g} times what the weights need, so that neither the "
+        "accumulator nor the bias overflows",
+        "advanced_options:bias_clipping=1 lets the bias saturate instead" if not request.clip_bias else "",
+    )
+    return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
+
+
+def _real_bias(operands: MacOperands, node: Node) -> Array | None:
+    if operands.bias is None or operands.bias.constant is None:
+        return None
+    channels = output_channels(node, operands)
+    data = operands.bias.constant.array()
+    if operands.bias.type.quant is not None:
+        raise QuantizationError("the bias has codes but the weights have none", place=node.place)
+    return np.broadcast_to(data.reshape(-1), (channels,)).astype(np.float64)
+
+
+def _bias_steps(bias: Array, activation: QuantParams, quant: QuantParams) -> Array:
+    return bias / np.array(numbers.bias_scales(activation.scale[0], quant))
+
+
+def _set_bias(
+    graph: Graph, node: Node, bias: Array, activation: QuantParams, quant: QuantParams, request: SolveRequest
+) -> None:
+    steps = _bias_steps(bias, activation, quant)
+    type_, data = TensorType(DType.FLOAT32, bias.shape), np.asarray(bias, np.float32)
+    if np.abs(steps).max(initial=0.0) <= DType.INT32.max:
+        scales = numbers.bias_scales(activation.scale[0], quant)
+        parameters = QuantParams(DType.INT32, scales, 0, None if len(scales) == 1 else 0)
+        data = numbers.round_half_away(steps).astype(np.int32)
+        if request.target.bias.split and quant.bits == 8 and activation.bits == 8:
+            data = _split(node, data, request)
+        type_ = type_.with_quant(parameters)
+    else:
+        request.diagnostics.info(
+            "LT852", node.place, "the bias needs more than 32 bits at this width and stays float in the model file"
+        )
+    _store_bias(graph, node, Constant.of(data), type_)
+
+
+def _split(node: Node, codes: Array, request: SolveRequest) -> Array:
+    stored = numbers.split_bias(codes)
+    if np.abs(codes).max(initial=0) > SPLIT_BIAS_LIMIT:
+        request.diagnostics.warning(
+            "LT853",
+            node.place,
+            f"the bias saturates: it needs {int(np.abs(codes).max())} steps of the accumulator, its format has "
+            f"{SPLIT_BIAS_LIMIT}",
+            "advanced_options:bias_clipping=0 lowers the precision of the weights instead",
+        )
+    return stored
+
+
+def _store_bias(graph: Graph, node: Node, constant: Constant, type_: TensorType) -> None:
+    if node.operand(2) is None:
+        value = graph.add_constant(graph.fresh_name(f"{node.name}_bias"), constant, type_)
+        graph.set_input(node, 2, value)
+    else:
+        graph.set_constant(own_constant(graph, node, 2), constant, type_)

@@ -1,0 +1,19 @@
+"""Built-in precision strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lowtide.plugin import StrategySpec, hookimpl
+
+
+@hookimpl
+def lowtide_register_strategies() -> Iterable[StrategySpec]:
+    """Contribute ``uniform``."""
+    return [
+        StrategySpec(
+            name="uniform",
+            summary="every tensor and parameter has the width of tensor_bits",
+            implementation="lowtide_plugins.precision.uniform:Uniform",
+        )
+    ]
