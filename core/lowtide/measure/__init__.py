@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lowtide.measure.api import Metric
+from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
-__all__ = ["ErrorSum", "LayerError", "Measurement", "Metric", "measure_layers"]
+__all__ = ["ErrorSum", "Evaluation", "LayerError", "Measurement", "Metric", "evaluate", "measure_layers"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from lowtide.compile.result import CompileResult
+    from lowtide.compiler.result import CompileResult
     from lowtide.ir import Graph
     from lowtide.passes.base import Pass, PassOutcome
     from lowtide.plugin.specs import (

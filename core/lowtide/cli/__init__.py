@@ -1,0 +1,123 @@
+"""The command line. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from lowtide.errors import LowtideError, nearest
+
+if TYPE_CHECKING:
+    from lowtide.plugin import Registry
+
+BAD_INPUT, GATE_MISSED, INTERRUPTED = 2, 1, 130
+
+COMMANDS = {
+    "compile": ("lowtide.cli.compile:command", "Quantize a network for a device."),
+    "run": ("lowtide.cli.run:command", "Run frames through a network and keep the outputs."),
+    "compare": ("lowtide.cli.compare:command", "Show the error of every layer, worst first."),
+    "evaluate": ("lowtide.cli.evaluate:command", "Measure a task metric, float beside fixed."),
+    "inspect": ("lowtide.cli.inspect:command", "Show tensors, ranges and scales."),
+    "opt": ("lowtide.cli.opt:command", "Run passes on the text form of a graph."),
+    "targets": ("lowtide.cli.listing:targets", "List devices, or describe one."),
+    "calibrators": ("lowtide.cli.listing:calibrators", "List calibrators, or describe one."),
+    "strategies": ("lowtide.cli.listing:strategies", "List precision strategies, or describe one."),
+    "passes": ("lowtide.cli.listing:passes", "List passes, or describe one with its options."),
+    "emitters": ("lowtide.cli.listing:emitters", "List what writes files, or describe one."),
+    "metrics": ("lowtide.cli.listing:metrics", "List metrics, or describe one."),
+    "plugins": ("lowtide.cli.listing:plugins", "List what is installed, from where, and what is broken."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Built-in commands first, then those of plugins."""
+        return [*COMMANDS, *sorted(_plugin_commands(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name][0].partition(":")
+            return cast(click.Command, getattr(importlib.import_module(module), name))
+        if cmd_name in _plugin_commands(ctx):
+            from lowtide.plugin import CommandSpec  # noqa: PLC0415 - discovery costs time
+
+            return cast(click.Command, _registry(ctx).load(CommandSpec, cmd_name))
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest names for an unknown command."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"there is no command {name!r}; {nearest(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands without importing them."""
+        rows = [(name, summary) for name, (_, summary) in COMMANDS.items()]
+        rows += sorted(_plugin_commands(ctx).items())
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _registry(ctx: click.Context) -> Registry:
+    from lowtide.cli.shared import registry_of  # noqa: PLC0415 - discovery costs time
+
+    return registry_of(ctx)
+
+
+def _plugin_commands(ctx: click.Context) -> dict[str, str]:
+    from lowtide.plugin import CommandSpec  # noqa: PLC0415 - discovery costs time
+
+    return {spec.name: spec.summary for spec in _registry(ctx).all(CommandSpec)}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lowtide", prog_name="lowtide")
+@click.option("--disable-plugin", "disabled", multiple=True, metavar="NAME", help="Do not load this plugin.")
+@click.option("--strict-plugins", is_flag=True, help="Stop at a broken plugin instead of going on without it.")
+@click.pass_context
+def cli(ctx: click.Context, disabled: tuple[str, ...], *, strict_plugins: bool) -> None:
+    """Quantize trained networks for edge accelerators, and see what every layer lost."""
+    ctx.obj = {"disabled": disabled, "strict": strict_plugins}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when it is done, 1 when a quality gate was missed, 2 for bad usage or input, 130 when interrupted.
+    """
+    try:
+        result = cli.main(args=None if argv is None else list(argv), prog_name="lowtide", standalone_mode=False)
+    except LowtideError as error:
+        _complain(str(error))
+        return BAD_INPUT
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted; finished statistics are kept, the same command goes on from there")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _complain(text: str) -> None:
+    from lowtide.cli.shared import stderr  # noqa: PLC0415 - rich costs time
+
+    stderr().print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""``lowtide compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from lowtide.calibrate import StatisticsCache
+from lowtide.cli.shared import (
+    data_options,
+    given_options,
+    option_options,
+    progress_bars,
+    registry_of,
+    stderr,
+    stdout,
+)
+from lowtide.compiler.api import compile as compile_model
+from lowtide.compiler.output import check_free
+from lowtide.compiler.result import CompileResult
+from lowtide.options import OptionLayer
+from lowtide.report.json import report_json
+from lowtide.report.terminal import render_report
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", required=True, metavar="NAME", help="The device; see `lowtide targets`.")
+@data_options
+@option_options
+@click.option("--calibrator", metavar="NAME", help="How ranges come from statistics; see `lowtide calibrators`.")
+@click.option("--strategy", metavar="NAME", help="Who assigns widths; see `lowtide strategies`.")
+@click.option("--pipeline", metavar="TEXT", help="Passes on the quantized weights, instead of the device's.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR")
+@click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
+@click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: Path,
+    target: str,
+    data: str | None,
+    frames: int | None,
+    labels: str | None,
+    options_file: Path | None,
+    assignments: tuple[str, ...],
+    calibrator: str | None,
+    strategy: str | None,
+    pipeline: str | None,
+    output: Path,
+    *,
+    force: bool,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """Quantize MODEL for a device and write the output folder."""
+    check_free(output, force=force)
+    given = given_options(options_file, assignments)
+    flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
+    named = {key: value for key, value in flags.items() if value is not None}
+    with progress_bars() as progress:
+        result = compile_model(
+            model,
+            target=target,
+            data=data,
+            frames=frames,
+            labels=labels,
+            options=[*given.layers, *_layer(named)],
+            preprocess=given.preprocess,
+            cache=None if no_cache else StatisticsCache.default(),
+            registry=registry_of(ctx),
+            progress=progress,
+        )
+    result.save(output, force=force)
+    show(result, as_json=as_json)
+    stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
+
+
+def _layer(named: dict[str, str]) -> Sequence[OptionLayer]:
+    return [OptionLayer("command line", dict(named))] if named else []
+
+
+def show(result: CompileResult, *, as_json: bool) -> None:
+    """Print the report in one of its forms."""
+    if as_json:
+        click.echo(report_json(result.report), nl=False)
+    else:
+        stdout().print(render_report(result.report))
+
+

@@ -1,0 +1,70 @@
+"""``lowtide evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from lowtide.cli.shared import (
+    data_options,
+    frames_for,
+    given_options,
+    option_options,
+    progress_bars,
+    registry_of,
+    stdout,
+)
+from lowtide.compiler.output import load_output
+from lowtide.measure import Evaluation, Metric, evaluate
+from lowtide.plugin import MetricSpec
+
+
+@click.command("evaluate")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@data_options
+@option_options
+@click.option(
+    "--metric", "names", multiple=True, required=True, metavar="NAME", help="See `lowtide metrics`; repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    folder: Path,
+    data: str | None,
+    frames: int | None,
+    labels: str | None,
+    options_file: Path | None,
+    assignments: tuple[str, ...],
+    names: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Measure task metrics of an output folder, the float network beside the quantized one."""
+    saved = load_output(folder)
+    given = given_options(options_file, assignments)
+    source = frames_for(saved.reference, data, frames, labels, given.preprocess)
+    registry = registry_of(ctx)
+    metrics: list[type[Metric]] = [registry.load(MetricSpec, name) for name in names]
+    with progress_bars() as progress:
+        progress.stage("evaluate")
+        found = evaluate(saved.reference, saved.graph, source, metrics, progress=progress.advance)
+    if as_json:
+        figures = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}
+        click.echo(json.dumps({"frames": found.frames, "metrics": figures}, indent=1))
+    else:
+        stdout().print(render_evaluation(found))
+
+
+def render_evaluation(found: Evaluation) -> Table:
+    """A table of metrics, float beside fixed."""
+    table = Table(title=f"{found.frames} frames", title_justify="left")
+    table.add_column("metric")
+    for column in ("float", "fixed", "difference"):
+        table.add_column(column, justify="right")
+    for name, (before, after) in found.figures.items():
+        table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
+    return table

@@ -1,0 +1,75 @@
+"""``lowtide inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from lowtide.cli.shared import given_options, option_options, registry_of, stdout
+from lowtide.compiler.output import load_output
+from lowtide.frontend import ImportRequest, load_model
+from lowtide.ir import Graph, Value, print_graph
+from lowtide.options import resolve_options
+
+
+@click.command("inspect")
+@click.argument("source", metavar="MODEL|DIR", type=click.Path(path_type=Path))
+@option_options
+@click.option("--text", is_flag=True, help="Print the text form of the graph.")
+@click.option("--match", default="", metavar="TEXT", help="Only tensors whose name contains this.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: Path,
+    options_file: Path | None,
+    assignments: tuple[str, ...],
+    *,
+    text: bool,
+    match: str,
+) -> None:
+    """Show the tensors of a model or of an output folder: types, ranges, scales, constants."""
+    if source.is_dir():
+        graph = load_output(source).graph
+    else:
+        shapes = resolve_options(given_options(options_file, assignments).layers).options.input_shapes
+        graph = load_model(source, registry_of(ctx), ImportRequest(input_shapes=dict(shapes)))
+    if text:
+        click.echo(print_graph(graph), nl=False)
+    else:
+        stdout().print(_table(graph, match))
+
+
+def _table(graph: Graph, match: str) -> Table:
+    table = Table(title=f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", title_justify="left")
+    for column in ("tensor", "made by", "type", "codes", "scale", "zero point", "lowest", "highest"):
+        table.add_column(column, overflow="fold")
+    for name, value in graph.values.items():
+        if match in name:
+            table.add_row(name, _maker(graph, value), *_type(value), *_quant(value))
+    return table
+
+
+def _maker(graph: Graph, value: Value) -> str:
+    if value.producer is not None:
+        return value.producer.op
+    return "constant" if value.is_constant else "input" if value in graph.inputs else ""
+
+
+def _type(value: Value) -> tuple[str]:
+    shape = value.type.shape
+    dims = "*" if shape is None else ",".join("?" if dim is None else str(dim) for dim in shape)
+    return (f"{value.type.dtype.value}[{dims}]",)
+
+
+def _quant(value: Value) -> tuple[str, ...]:
+    quant = value.type.quant
+    if quant is None:
+        return ("", "", "", "", "")
+    low, high = quant.range
+    if quant.axis is None:
+        scale = f"{quant.scale[0]:.6g}"
+    else:
+        scale = f"{min(quant.scale):.4g} … {max(quant.scale):.4g} ({len(quant.scale)} on axis {quant.axis})"
+    return (quant.dtype.value, scale, str(quant.zero_point[0]), f"{low:.5g}", f"{high:.5g}")

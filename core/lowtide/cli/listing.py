@@ -1,0 +1,175 @@
+"""The commands that list what is installed."""
+
+from __future__ import annotations
+
+import inspect as introspection
+import json
+
+import attrs
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lowtide.cli.shared import registry_of, stdout
+from lowtide.plugin import (
+    SPEC_KINDS,
+    CalibratorSpec,
+    EmitterSpec,
+    MetricSpec,
+    PassSpec,
+    Registry,
+    Spec,
+    StrategySpec,
+    TargetSpec,
+)
+from lowtide.target import load_target
+
+
+def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
+    @click.command(command, help=help_)
+    @click.argument("name", required=False)
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @click.pass_context
+    def show(ctx: click.Context, name: str | None, *, as_json: bool) -> None:
+        registry = registry_of(ctx)
+        specs = registry.all(kind) if name is None else (registry.get(kind, name),)
+        if as_json:
+            click.echo(json.dumps([_row(registry, spec) for spec in specs], indent=1))
+        elif name is None:
+            stdout().print(_table(registry, specs))
+        else:
+            stdout().print(_details(registry, specs[0]))
+
+    return show
+
+
+def _row(registry: Registry, spec: Spec) -> dict[str, str]:
+    provider = registry.provider(spec)
+    return {
+        "name": spec.name,
+        "summary": spec.summary,
+        "distribution": provider.distribution,
+        "version": provider.version,
+        "plugin": provider.entry_point,
+        "implementation": spec.implementation,
+    }
+
+
+def _table(registry: Registry, specs: tuple[Spec, ...]) -> Table:
+    table = Table()
+    for column in ("name", "what it is", "provided by"):
+        table.add_column(column, overflow="fold")
+    for spec in specs:
+        aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
+        name = f"{spec.name} ({', '.join(aliases)})" if aliases else spec.name
+        table.add_row(Text(name), Text(spec.summary), Text(str(registry.provider(spec))))
+    return table
+
+
+def _details(registry: Registry, spec: Spec) -> RenderableType:
+    row = _row(registry, spec)
+    grid = Table.grid(padding=(0, 2))
+    for key, value in row.items():
+        grid.add_row(Text(key, style="bold"), Text(value))
+    parts: list[RenderableType] = [grid]
+    if isinstance(spec, TargetSpec):
+        parts.append(_device(registry, spec.name))
+    else:
+        found = registry.load(type(spec), spec.name)
+        parts.append(Text("\n" + (introspection.getdoc(found) or "")))
+        if isinstance(found, type) and attrs.has(found):
+            parts.append(_options(found))
+    return Group(*parts)
+
+
+def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
+    table = Table(title="options", title_justify="left")
+    for column in ("option", "type", "default"):
+        table.add_column(column)
+    for field in attrs.fields(found):
+        kind = getattr(field.type, "__name__", str(field.type))
+        table.add_row(field.name.replace("_", "-"), kind, repr(field.default))
+    return table if table.row_count else Text("no options")
+
+
+def _device(registry: Registry, name: str) -> RenderableType:
+    target = load_target(name, registry)
+    rules = Table(title=f"{target.title}: scale types", title_justify="left")
+    for column in ("number", "rule", "activations", "weights", "requantization"):
+        rules.add_column(column)
+    for number, rule in sorted(target.scale_rules.items()):
+        chosen = " (default)" if number == target.default_scale_type else ""
+        activations = f"{rule.activation}, {rule.activation_scale}"
+        weights = f"{rule.weight_granularity}, {rule.weight_scale}"
+        rules.add_row(f"{number}{chosen}", rule.name, activations, weights, rule.requantize)
+    for number, reason in sorted(target.refused_scale_types.items()):
+        rules.add_row(str(number), Text(f"refused: {reason}"), "", "", "")
+    operators = Table(title="operators", title_justify="left")
+    for column in ("operator", "layer", "kind", "conditions"):
+        operators.add_column(column, overflow="fold")
+    for op, rule in sorted(target.operators.items()):
+        conditions = "\n".join(constraint.require for constraint in rule.constraints)
+        operators.add_row(op, rule.layer_type, rule.kind, Text(conditions))
+    return Group(rules, operators)
+
+
+targets = _listing("targets", TargetSpec, "List the devices, or describe one.")
+calibrators = _listing("calibrators", CalibratorSpec, "List the calibrators, or describe one.")
+strategies = _listing("strategies", StrategySpec, "List the precision strategies, or describe one.")
+passes = _listing("passes", PassSpec, "List the passes, or describe one with its options.")
+emitters = _listing("emitters", EmitterSpec, "List what writes files, or describe one.")
+metrics = _listing("metrics", MetricSpec, "List the metrics, or describe one.")
+
+
+@click.command("plugins", help="List what is installed, from which distribution, and what is broken and why.")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def plugins(ctx: click.Context, name: str | None, *, as_json: bool) -> None:
+    """List plugins."""
+    registry = registry_of(ctx)
+    rows = _plugin_rows(registry)
+    if name is not None:
+        rows = [row for row in rows if name in (row["plugin"], row["distribution"])]
+        if not rows:
+            raise click.UsageError(f"there is no plugin {name!r}; see `lowtide plugins`")
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    table = Table()
+    for column in ("plugin", "distribution", "version", "state", "contributes"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        style = "" if row["state"] == "loaded" else "red"
+        table.add_row(*(Text(text, style=style) for text in row.values()))
+    stdout().print(table)
+
+
+def _plugin_rows(registry: Registry) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for provider in registry.providers:
+        found = [
+            f"{kind}: {', '.join(spec.name for spec in specs)}"
+            for kind, record in SPEC_KINDS.items()
+            if (specs := [spec for spec in registry.all(record) if registry.provider(spec) == provider])
+        ]
+        rows.append(_plugin_row(provider.entry_point, provider.distribution, provider.version, "loaded", found))
+    for state, failed in (("broken", registry.broken), ("other API", registry.unfit)):
+        for provider, reason in failed.items():
+            rows.append(
+                _plugin_row(provider.entry_point, provider.distribution, provider.version, state, [reason])
+            )
+    return rows
+
+
+def _plugin_row(plugin: str, distribution: str, version: str, state: str, found: list[str]) -> dict[str, str]:
+    return {
+        "plugin": plugin,
+        "distribution": distribution,
+        "version": version,
+        "state": state,
+        "contributes": "\n".join(found),
+    }
+
+

@@ -1,0 +1,167 @@
+"""What several commands share: consoles, the registry, progress bars, the way from flags to a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from lowtide.compiler.progress import Progress
+from lowtide.data import DataSource, Preprocess, open_data
+from lowtide.compiler.run import input_specs
+from lowtide.diagnostics import Diagnostics
+from lowtide.ir import Graph
+from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment
+from lowtide.plugin import Registry, discover
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def stdout() -> Console:
+    """Where results go; colours only on a terminal and not with NO_COLOR."""
+    return Console()
+
+
+def stderr() -> Console:
+    """Where everything else goes."""
+    return Console(stderr=True)
+
+
+def registry_of(ctx: click.Context) -> Registry:
+    """The plugins, found once a command line."""
+    root = ctx.find_root()
+    settings = root.obj if isinstance(root.obj, dict) else {}
+    if "registry" not in settings:
+        found = discover(disabled=settings.get("disabled", ()), strict=bool(settings.get("strict")))
+        settings["registry"] = found
+        root.obj = settings
+    registry: Registry = settings["registry"]
+    return registry
+
+
+def data_options(command: F) -> F:
+    """The flags that say which frames to use."""
+    for option in (
+        click.option("--labels", metavar="FILE", help="Labels, for data that does not bring them."),
+        click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Use N evenly spread frames."),
+        click.option(
+            "--data",
+            metavar="DATA",
+            help="A folder of images, .npy or .npz; one .npz or .npy with a leading frame axis; "
+            "package.module:callable; or random:N.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def option_options(command: F) -> F:
+    """The flags that set options."""
+    for option in (
+        click.option(
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set one option; may be repeated."
+        ),
+        click.option(
+            "--options",
+            "options_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Options from a JSON or YAML file, or a model-zoo configuration.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@attrs.frozen
+class GivenOptions:
+    """Options as the flags have them, the strongest layer last."""
+
+    layers: tuple[OptionLayer, ...]
+    preprocess: Preprocess | None
+
+
+def given_options(options_file: Path | None, assignments: Sequence[str]) -> GivenOptions:
+    """Read the options file and the assignments.
+
+    Raises:
+        OptionError: when one of them does not parse.
+    """
+    layers: list[OptionLayer] = []
+    preprocess: Preprocess | None = None
+    if options_file is not None:
+        loaded: LoadedOptions = load_options_file(options_file)
+        layers.append(loaded.layer)
+        if loaded.preprocess:
+            preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
+    if assignments:
+        layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
+    return GivenOptions(tuple(layers), preprocess)
+
+
+def frames_for(
+    graph: Graph, data: str | None, frames: int | None, labels: str | None, preprocess: Preprocess | None
+) -> DataSource:
+    """Open data for a graph that is already there.
+
+    Raises:
+        DataError: when it does not fit.
+        UsageError: when none is named.
+    """
+    if data is None:
+        raise click.UsageError("--data is needed: frames to run")
+    diagnostics = Diagnostics()
+    source = open_data(
+        data, input_specs(graph), preprocess=preprocess, labels=labels, diagnostics=diagnostics
+    )
+    for diagnostic in diagnostics:
+        stderr().print(f"{diagnostic.severity}: {diagnostic.place}: {diagnostic.message}", markup=False)
+    return source if frames is None else source.select(frames)
+
+
+@attrs.define
+class BarProgress(Progress):
+    """One line a stage, with an estimate of the time left where the number of steps is known."""
+
+    bars: Bars
+    _task: TaskID | None = attrs.field(default=None, init=False)
+
+    def stage(self, name: str) -> None:
+        """Finish the line of the last stage and begin another."""
+        self.finish()
+        self._task = self.bars.add_task(name, total=None)
+
+    def advance(self, done: int, total: int | None) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self.bars.update(self._task, completed=done, total=total)
+
+    def finish(self) -> None:
+        """The present stage is over."""
+        if self._task is not None:
+            task = self.bars.tasks[self._task]
+            total = task.total or max(1, int(task.completed))
+            self.bars.update(self._task, completed=total, total=total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[BarProgress]:
+    """Bars on standard error; nothing is drawn where that is no terminal."""
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=stderr(), transient=False) as bars:
+        shown = BarProgress(bars)
+        yield shown
+        shown.finish()

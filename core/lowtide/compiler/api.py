@@ -1,0 +1,110 @@
+"""The Python entry points: compile a network, load an output folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lowtide.calibrate import StatisticsCache
+from lowtide.compiler.progress import Progress
+from lowtide.compiler.result import CompileResult
+from lowtide.compiler.stages import Compilation, CompileRequest
+from lowtide.compiler.summary import build_report
+from lowtide.data import Preprocess
+from lowtide.ir import Graph, print_graph
+from lowtide.options import OptionLayer
+from lowtide.plugin import Registry, discover
+
+
+def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile` does
+    model: str | Path | Graph,
+    *,
+    target: str,
+    data: object = None,
+    frames: int | None = None,
+    labels: str | None = None,
+    options: Mapping[str, object] | Sequence[OptionLayer] | None = None,
+    preprocess: Preprocess | None = None,
+    calibrator: str | None = None,
+    strategy: str | None = None,
+    pipeline: str | None = None,
+    cache: StatisticsCache | None = None,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Quantize a network for a device.
+
+    Args:
+        model: a model file, or a graph.
+        target: name or alias of the device, see ``lowtide targets``.
+        data: calibration data: a path, an array or a mapping of arrays with a leading frame axis, an iterable or callable of
+            frames, ``package.module:callable``, or ``random:N``; see `lowtide.data.open_data`.
+        frames: use this many evenly spread frames; all by default.
+        labels: where labels are, for data that does not bring them.
+        options: options by the vendor's or by Lowtide's names, or several layers of them, the strongest last.
+        preprocess: how images become arrays.
+        calibrator: name of the calibrator; by default what the accuracy level says.
+        strategy: name of the precision strategy.
+        pipeline: text of the pipeline between solving and measuring, instead of the target's.
+        cache: where statistics are kept between compiles.
+        registry: the plugins; found by entry point when not given.
+        progress: hears of stages and frames.
+
+    Raises:
+        LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a remedy.
+    """
+    layers = list(options) if isinstance(options, Sequence) else [OptionLayer("Python", dict(options or {}))]
+    named = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
+    given: dict[str, object] = {key: value for key, value in named.items() if value is not None}
+    if given:
+        layers.append(OptionLayer("argument", given))
+    request = CompileRequest(
+        model=model if isinstance(model, Graph) else Path(model),
+        target=target,
+        data=data,
+        frames=frames,
+        labels=labels,
+        options=layers,
+        preprocess=preprocess,
+        cache=cache,
+        registry=registry or discover(),
+        progress=progress or Progress(),
+    )
+    return compile_request(request)
+
+
+def compile_request(request: CompileRequest) -> CompileResult:
+    """Run all stages for a request; see `compile`."""
+    compilation = Compilation.begin(request)
+    compilation.run()
+    digests = _digests(compilation)
+    result = CompileResult(
+        graph=compilation.graph,
+        reference=compilation.reference,
+        target=compilation.target,
+        options=compilation.options,
+        placement=compilation.placement,
+        plan=compilation.plan,
+        ranges=compilation.ranges,
+        pipelines=compilation.pipelines,
+        digests=digests,
+        report=build_report(compilation, digests),
+        registry=request.registry,
+    )
+    request.registry.hook.lowtide_compile_finished(result=result)
+    return result
+
+
+def _digests(compilation: Compilation) -> dict[str, str]:
+    model = compilation.request.model
+    if isinstance(model, Graph):
+        digest = hashlib.sha256(print_graph(model).encode())
+    else:
+        with model.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    found = {"model": digest.hexdigest()}
+    fingerprint = compilation.source.fingerprint() if compilation.source else None
+    if fingerprint is not None:
+        found["data"] = fingerprint
+    return found

@@ -1,0 +1,38 @@
+"""How a compile tells where it is; the command line draws bars from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from lowtide.report.model import StageTime
+
+
+@attrs.define
+class Progress:
+    """Hears of stages and of frames within them. This one is silent; subclasses show something."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins."""
+
+    def advance(self, done: int, total: int | None) -> None:
+        """So many of so many steps of the present stage are done."""
+
+
+@attrs.define
+class Clock:
+    """Measures the stages of one compile."""
+
+    progress: Progress
+    times: list[StageTime] = attrs.field(factory=list[StageTime], init=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage and note its wall and CPU seconds when it ends."""
+        self.progress.stage(name)
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.times.append(StageTime(stage=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))

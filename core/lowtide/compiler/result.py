@@ -1,0 +1,74 @@
+"""What a compile returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from lowtide.calibrate import Range
+from lowtide.compiler.run import Mode, execute
+from lowtide.ir import Array, Graph
+from lowtide.options import ResolvedOptions
+from lowtide.plugin import Registry
+from lowtide.precision import PrecisionPlan
+from lowtide.report.model import Report
+from lowtide.target import Placement, Target
+
+
+@attrs.frozen(kw_only=True)
+class CompileResult:
+    """A compiled network with its evidence.
+
+    Attributes:
+        graph: the quantized network.
+        reference: the prepared float network that it was made from.
+        ranges: the calibrated range of every quantized activation, by tensor name.
+        pipelines: the text of the pipelines as they ran, by stage.
+        digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
+        report: everything that there is to tell; printing it with rich shows the terminal report.
+    """
+
+    graph: Graph
+    reference: Graph
+    target: Target
+    options: ResolvedOptions
+    placement: Placement
+    plan: PrecisionPlan
+    ranges: Mapping[str, Range]
+    pipelines: Mapping[str, str]
+    digests: Mapping[str, str]
+    report: Report
+    registry: Registry
+
+    def run(self, feeds: Mapping[str, object], mode: Mode = "qdq") -> dict[str, Array]:
+        """Run one frame.
+
+        Args:
+            feeds: an array for every input, by name, with the batch axis.
+            mode: ``float`` the prepared float network, ``qdq`` the quantized one as ONNX Runtime emulates it.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            DataError: when an input is missing or has another shape.
+        """
+        graph = self.reference if mode == "float" else self.graph
+        return execute(graph, {name: np.asarray(array) for name, array in feeds.items()}, mode)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write the output folder in one step: it appears whole or not at all.
+
+        Args:
+            folder: where to.
+            force: replace a folder that an earlier compile wrote.
+
+        Raises:
+            OutputError: when the folder exists or cannot be written.
+        """
+        from lowtide.compiler.output import write_output  # noqa: PLC0415 - writing needs this class
+
+        return write_output(self, Path(folder), force=force)

@@ -1,0 +1,59 @@
+"""Execution of a graph in one of the modes, with checks of what it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from lowtide.data import DataSource, Frame, InputSpec
+from lowtide.errors import DataError, nearest
+from lowtide.ir import Array, Graph
+from lowtide.runtime import Session, in_flight, to_model
+
+Mode = Literal["float", "qdq"]
+MODES: tuple[Mode, ...] = ("float", "qdq")
+
+
+def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
+    """What a frame must hold for a graph."""
+    return tuple(
+        InputSpec(name=value.name, dtype=value.type.dtype.value, shape=value.type.static_shape)
+        for value in graph.inputs
+    )
+
+
+def session_of(graph: Graph, mode: Mode) -> Session:
+    """A session that runs the graph in a mode."""
+    return Session(to_model(graph, quantized=mode != "float"))
+
+
+def execute(graph: Graph, feeds: Mapping[str, Array], mode: Mode) -> dict[str, Array]:
+    """Run one frame.
+
+    Raises:
+        DataError: when an input is missing, unknown, or has another shape or dtype.
+    """
+    specs = {spec.name: spec for spec in input_specs(graph)}
+    for name in feeds.keys() - specs.keys():
+        raise DataError("the network has no such input", place=name, hint=nearest(name, specs))
+    for name, spec in specs.items():
+        if name not in feeds:
+            raise DataError("no array is given for this input", place=name)
+        found = feeds[name]
+        if found.shape != spec.shape or found.dtype.name != spec.dtype:
+            raise DataError(
+                f"expected {spec.dtype}{list(spec.shape)}, found {found.dtype}{list(found.shape)}", place=name
+            )
+    return rename_outputs(graph, session_of(graph, mode).run(feeds))
+
+
+def run_frames(graph: Graph, frames: DataSource, mode: Mode) -> Iterator[tuple[Frame, dict[str, Array]]]:
+    """Run frame after frame, two at once, in order."""
+    session = session_of(graph, mode)
+    for frame, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
+        yield frame, rename_outputs(graph, results)
+
+
+def rename_outputs(graph: Graph, results: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs under the names of the graph, whatever a session calls them."""
+    return {value.name: array for value, array in zip(graph.outputs, results.values(), strict=True)}

@@ -1,0 +1,164 @@
+"""A finished compilation as a report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from lowtide.compiler.stages import Compilation
+from lowtide.ir import Layer, Value, layers, print_type
+from lowtide.measure import LayerError
+from lowtide.passes import PassRun
+from lowtide.plugin import CalibratorSpec
+from lowtide.quantize.operands import mac_operands
+from lowtide.report.model import (
+    CalibrationReport,
+    DeviceReport,
+    LayerReport,
+    ModelReport,
+    OptionReport,
+    OutputReport,
+    PassReport,
+    Report,
+)
+from lowtide.version import VERSION
+
+
+def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
+    """Gather what the stages left."""
+    measurement = compilation.measurement
+    errors = {error.layer: error for error in measurement.layers} if measurement else {}
+    outputs = measurement.outputs if measurement else {}
+    return Report(
+        lowtide_version=VERSION,
+        model=_model(compilation, digests),
+        device=_device(compilation),
+        options=tuple(_options(compilation)),
+        calibration=_calibration(compilation),
+        measured_frames=measurement.frames if measurement else 0,
+        layers=tuple(
+            _layer(compilation, layer, errors.get(layer.name)) for layer in layers(compilation.graph)
+        ),
+        outputs=tuple(
+            OutputReport(name=name, sqnr_db=sums.sqnr_db, cosine=sums.cosine, max_error=sums.largest)
+            for name, sums in outputs.items()
+        ),
+        passes=tuple(_pass(stage, run) for stage, run in compilation.runs),
+        diagnostics=tuple(compilation.diagnostics),
+        times=tuple(compilation.clock.times),
+        peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def peak_memory_mb() -> float | None:
+    """The largest resident size of this process so far in MiB; ``None`` on systems that do not tell."""
+    try:
+        import resource  # noqa: PLC0415 - there is no such module on Windows
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _model(compilation: Compilation, digests: dict[str, str]) -> ModelReport:
+    graph, model = compilation.reference, compilation.request.model
+    return ModelReport(
+        file=str(getattr(model, "name", "")),
+        digest=digests.get("model", ""),
+        nodes=compilation.imported_nodes,
+        layers=len(layers(graph)),
+        parameters=sum(v.constant.size for v in graph.constants if v.constant and v.type.dtype.is_float),
+        inputs={value.name: print_type(value.type) for value in graph.inputs},
+        outputs={value.name: print_type(value.type) for value in graph.outputs},
+    )
+
+
+def _device(compilation: Compilation) -> DeviceReport:
+    target, placement = compilation.target, compilation.placement
+    chosen = compilation.options.options.quantization_scale_type
+    names = [layer.name for layer in layers(compilation.graph)]
+    on_device = sum(placement.on_accelerator(name) for name in names)
+    subgraphs = {assignment.subgraph for assignment in placement.assignments} - {None}
+    return DeviceReport(
+        name=target.name,
+        title=target.title,
+        scale_type=target.default_scale_type if chosen is None else chosen,
+        scale_rule=compilation.rule.name,
+        accelerator_layers=on_device,
+        host_layers=len(names) - on_device,
+        subgraphs=len(subgraphs),
+    )
+
+
+def _options(compilation: Compilation) -> Iterator[OptionReport]:
+    for option in compilation.options.effective:
+        yield OptionReport(
+            name=option.key,
+            value=str(option.value),
+            origin=option.origin,
+            overrode=tuple(f"{value} ({origin})" for origin, value in option.overridden),
+            note=option.note,
+        )
+
+
+def _calibration(compilation: Compilation) -> CalibrationReport | None:
+    source, collected = compilation.source, compilation.collected
+    if source is None or collected is None:
+        return None
+    registry = compilation.request.registry
+    provider = registry.provider(registry.get(CalibratorSpec, compilation.calibrator))
+    return CalibrationReport(
+        data=source.describe(),
+        frames=collected.frames,
+        array_frames=collected.array_frames,
+        synthetic=source.synthetic,
+        calibrator=f"{compilation.calibrator} of {provider}",
+        cached=collected.cached,
+    )
+
+
+def _layer(compilation: Compilation, layer: Layer, error: LayerError | None) -> LayerReport:
+    assignment = compilation.placement.of(layer.name)
+    quant = layer.output.type.quant
+    weights = _weights(layer)
+    weight_quant = weights.type.quant if weights else None
+    found = compilation.ranges.get(layer.output.name)
+    operator = compilation.target.operators.get(layer.op)
+    isolated = error.isolated if error else None
+    return LayerReport(
+        name=layer.name,
+        operator="+".join(node.op for node in layer.nodes),
+        layer_type=operator.layer_type if operator else "",
+        nodes=tuple(dict.fromkeys(name for node in layer.nodes for name in node.location.nodes)),
+        placement=assignment.device,
+        reason=assignment.reason,
+        subgraph=assignment.subgraph,
+        bits=quant.bits if quant else None,
+        weight_bits=weight_quant.bits if weight_quant else None,
+        weight_scales=len(weight_quant.scale) if weight_quant else 0,
+        dtype=quant.dtype.value if quant else "",
+        scale=quant.scale[0] if quant else None,
+        zero_point=quant.zero_point[0] if quant else None,
+        range=(found.min, found.max) if found else None,
+        sqnr_isolated_db=isolated.sqnr_db if isolated else None,
+        sqnr_cumulative_db=error.cumulative.sqnr_db if error else None,
+        max_error=error.cumulative.largest if error else None,
+    )
+
+
+def _weights(layer: Layer) -> Value | None:
+    operands = mac_operands(layer.nodes[0])
+    return operands.weights if operands else None
+
+
+def _pass(stage: str, run: PassRun) -> PassReport:
+    return PassReport(
+        text=run.text,
+        stage=stage,
+        changed=run.outcome.changed,
+        counters=dict(run.outcome.counters),
+        refusals=tuple(f"{refusal.place}: {refusal.reason}" for refusal in run.outcome.refusals),
+        seconds=run.seconds,
+    )
+
+

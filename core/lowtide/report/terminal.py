@@ -1,0 +1,199 @@
+"""The report in the terminal: worst layers first, what to do about it at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lowtide.diagnostics import Diagnostic, Severity
+from lowtide.measure import Measurement
+from lowtide.report.model import LayerReport, OptionReport, PassReport, Report
+
+WORST = 12
+"""Layers that the terminal shows; report.json has all."""
+
+GOOD_DB, POOR_DB = 30.0, 15.0
+"""Above the first an error seldom matters, below the second it mostly does; for colour only."""
+
+
+def render_report(report: Report, *, every_layer: bool = False) -> RenderableType:
+    """The whole report.
+
+    Args:
+        report: what to show.
+        every_layer: all layers in executable order instead of the worst ones.
+    """
+    parts: list[RenderableType] = [_summary(report), _outputs(report)]
+    parts.append(_layers(report, every_layer=every_layer))
+    host = [layer for layer in report.layers if layer.placement == "host"]
+    if host:
+        parts.append(_host(host))
+    parts += [_passes(report.passes), _options(report.options), _times(report)]
+    parts += [Panel(escape(text), title=title) for title, text in report.sections.items()]
+    if report.diagnostics:
+        parts.append(_diagnostics(report.diagnostics))
+    return Group(*(part for part in parts if part is not None))
+
+
+def render_measurement(measurement: Measurement) -> RenderableType:
+    """The error of every layer, worst isolated first, and of the outputs."""
+    table = _error_table(f"error by layer, {measurement.frames} frames, worst first")
+    rows = sorted(
+        measurement.layers,
+        key=lambda error: error.isolated.sqnr_db if error.isolated else error.cumulative.sqnr_db,
+    )
+    for error in rows:
+        isolated = error.isolated.sqnr_db if error.isolated else None
+        table.add_row(Text(error.layer), db(isolated), db(error.cumulative.sqnr_db), f"{error.cumulative.largest:.4g}")
+    outputs = Table(title="outputs", title_justify="left")
+    for column in ("output", "SQNR dB", "cosine", "largest error"):
+        outputs.add_column(column, justify="left" if column == "output" else "right", overflow="fold")
+    for name, sums in measurement.outputs.items():
+        outputs.add_row(Text(name), db(sums.sqnr_db), f"{sums.cosine:.6f}", f"{sums.largest:.4g}")
+    return Group(table, outputs)
+
+
+def db(value: float | None) -> Text:
+    """A figure in dB, coloured by how good it is."""
+    if value is None or math.isnan(value):
+        return Text("–", style="dim")
+    if math.isinf(value):
+        return Text("exact" if value > 0 else "lost", style="green" if value > 0 else "red")
+    style = "green" if value >= GOOD_DB else "yellow" if value >= POOR_DB else "red"
+    return Text(f"{value:.1f}", style=style)
+
+
+def _summary(report: Report) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    model, device, calibration = report.model, report.device, report.calibration
+    size = f"{model.nodes} nodes, {model.layers} layers, {model.parameters:,} parameters"
+    grid.add_row("model", Text(f"{model.file or 'graph'}: {size}"))
+    rule = f"scale type {device.scale_type}, {device.scale_rule}"
+    grid.add_row("device", Text(f"{device.name} ({device.title}), {rule}"))
+    parts = "part" if device.subgraphs == 1 else "parts"
+    placed = f"{device.accelerator_layers} layers on the accelerator in {device.subgraphs} {parts}"
+    grid.add_row("placement", Text(f"{placed}, {device.host_layers} on the host"))
+    if calibration is not None:
+        seen = f"{calibration.frames} frames" + (", random" if calibration.synthetic else "")
+        cached = ", from the cache" if calibration.cached else ""
+        grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}{cached}"))
+    return Panel(grid, title="lowtide", title_align="left", subtitle=report.lowtide_version)
+
+
+def _outputs(report: Report) -> RenderableType:
+    if not report.outputs:
+        return Text("nothing was measured: no data was given", style="yellow")
+    title = f"outputs against the float network, {report.measured_frames} frames"
+    table = Table(title=title, title_justify="left")
+    table.add_column("output", overflow="fold")
+    for column in ("SQNR dB", "cosine", "largest error"):
+        table.add_column(column, justify="right")
+    for output in report.outputs:
+        table.add_row(Text(output.name), db(output.sqnr_db), f"{output.cosine:.6f}", f"{output.max_error:.4g}")
+    return table
+
+
+def _error_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for column in ("isolated dB", "cumulative dB", "largest error"):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _layers(report: Report, *, every_layer: bool) -> RenderableType:
+    layers = [layer for layer in report.layers if layer.placement != "host"]
+    title = f"layers, all {len(layers)}"
+    if not every_layer and len(layers) > WORST:
+        layers = sorted(layers, key=_badness)[:WORST]
+        title = f"layers, the {WORST} with the largest error of their own; report.json has all {len(report.layers)}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer", overflow="fold", ratio=3)
+    table.add_column("operator", overflow="fold", ratio=2)
+    table.add_column("bits", justify="right")
+    table.add_column("range", justify="right", overflow="fold", ratio=2)
+    table.add_column("codes", justify="left")
+    table.add_column("alone dB", justify="right")
+    table.add_column("sum dB", justify="right")
+    for layer in layers:
+        table.add_row(*_layer_row(layer))
+    return table
+
+
+def _badness(layer: LayerReport) -> float:
+    found = layer.sqnr_isolated_db
+    return math.inf if found is None or math.isnan(found) else found
+
+
+def _layer_row(layer: LayerReport) -> Iterator[RenderableType]:
+    yield Text(layer.name)
+    yield Text(layer.operator)
+    weights = f"/{layer.weight_bits}" if layer.weight_bits else ""
+    yield f"{layer.bits}{weights}" if layer.bits else f"float{weights}"
+    yield f"{layer.range[0]:.4g} … {layer.range[1]:.4g}" if layer.range else "–"
+    yield layer.dtype or "float"
+    yield db(layer.sqnr_isolated_db)
+    yield db(layer.sqnr_cumulative_db)
+
+
+def _host(layers: Sequence[LayerReport]) -> RenderableType:
+    table = Table(title="on the host, in float", title_justify="left")
+    table.add_column("layer", overflow="fold", ratio=2)
+    table.add_column("operator", overflow="fold")
+    table.add_column("reason", overflow="fold", ratio=4)
+    for layer in layers[:WORST]:
+        table.add_row(Text(layer.name), Text(layer.operator), Text(layer.reason))
+    if len(layers) > WORST:
+        table.add_row(f"… and {len(layers) - WORST} more", "", "report.json has all")
+    return table
+
+
+def _passes(passes: Iterable[PassReport]) -> RenderableType:
+    table = Table(title="passes", title_justify="left")
+    for column in ("pass", "did", "refused"):
+        table.add_column(column, overflow="fold")
+    for item in passes:
+        did = ", ".join(f"{name} {count}" for name, count in item.counters.items() if count)
+        if did or item.refusals:
+            more = f" (and {len(item.refusals) - 1} more)" if len(item.refusals) > 1 else ""
+            refused = item.refusals[0] + more if item.refusals else ""
+            table.add_row(Text(item.text), Text(did), Text(refused))
+    return table
+
+
+def _options(options: Iterable[OptionReport]) -> RenderableType:
+    table = Table(title="options that were set or that have a note", title_justify="left")
+    for column in ("option", "value", "from", "note"):
+        table.add_column(column, overflow="fold")
+    for option in options:
+        if option.origin == "default" and not option.note:
+            continue
+        overrode = f"; overrides {', '.join(option.overrode)}" if option.overrode else ""
+        table.add_row(Text(option.name), Text(option.value), Text(option.origin + overrode), Text(option.note))
+    return table if table.row_count else Text("all options have their defaults", style="dim")
+
+
+def _times(report: Report) -> RenderableType:
+    stages = ", ".join(f"{stage.stage} {stage.wall:.1f}" for stage in report.times if stage.wall >= 0.05)
+    total = sum(stage.wall for stage in report.times)
+    cpu = sum(stage.cpu for stage in report.times)
+    memory = f", at most {report.peak_memory_mb:.0f} MiB of memory" if report.peak_memory_mb else ""
+    return Text(f"{total:.1f} s ({stages}), {cpu:.1f} s of CPU{memory}", style="dim")
+
+
+def _diagnostics(diagnostics: Sequence[Diagnostic]) -> RenderableType:
+    table = Table(title="notes and remedies", title_justify="left")
+    for column in ("code", "where", "what", "remedy"):
+        table.add_column(column, overflow="fold")
+    ordered = sorted(diagnostics, key=lambda found: found.severity != Severity.WARNING)
+    for found in ordered:
+        style = "yellow" if found.severity == Severity.WARNING else ""
+        row = (found.code, found.place, found.message, found.hint)
+        table.add_row(*(Text(entry, style=style) for entry in row))
+    return table
