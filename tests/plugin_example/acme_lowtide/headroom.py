@@ -1,0 +1,25 @@
+"""A calibrator of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+
+from lowtide import Calibrator, NumberFormat, Range, Statistic
+
+
+@attrs.frozen(kw_only=True)
+class Headroom(Calibrator):
+    """The observed minimum and maximum, widened by a share of their distance."""
+
+    name: ClassVar[str] = "headroom"
+    statistics: ClassVar[tuple[str, ...]] = ("minmax",)
+    margin: float = 0.1
+
+    def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:
+        seen = statistics["minmax"]
+        low, high = float(seen.min.min()), float(seen.max.max())
+        extra = (high - low) * self.margin
+        return Range(low - extra if low < 0 else low, high + extra)
