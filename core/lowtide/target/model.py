@@ -16,30 +16,33 @@ OperatorKind = Literal["mac", "same-codes", "elementwise", "pool", "table", "nor
 """How an operator handles numbers.
 
 ``mac``: multiply-accumulate with constant weights (Conv, ConvTranspose, Gemm, MatMul with a constant).
-``same-codes``: moves codes without touching them, so input and output share their parameters (Reshape, MaxPool, Concat).
+``same-codes``: writes the codes that it reads; input and output share parameters (Reshape, MaxPool, Concat).
 ``elementwise``: arithmetic on inputs with scales of their own (Add, Mul, Relu by itself).
 ``pool``: sums and averages (AveragePool, GlobalAveragePool, ReduceMean).
 ``table``: a function of one code (Sigmoid, Tanh, HardSwish).
 ``norm``: normalization inside which numbers are wider (LayerNormalization).
-``float``: reads codes, computes and writes float (Softmax on the vendor's devices).
+``float``: reads codes and writes float (Softmax on the vendor's devices) or indices (ArgMax).
 """
 
 
 @attrs.frozen(kw_only=True)
 class ScaleRule:
-    """How scales are derived from ranges; one per ``quantization_scale_type``. See `lowtide.quantize.numbers`.
+    """How scales are derived from ranges; one for each ``quantization_scale_type``.
 
     Attributes:
         name: for reports, as ``power-of-two``.
         activation: ``symmetric`` has signed codes, or unsigned ones for tensors that never go below zero;
             ``asymmetric`` has a zero point, where the operators on both sides of a tensor allow it.
         activation_dtype: the 8-bit type of asymmetric codes.
-        activation_scale: ``free``; ``power-of-two``; or ``accumulator``: the scale of the accumulator times a power of two.
+        activation_scale: ``free``; ``power-of-two``; or ``accumulator``, that of the accumulator times a
+            power of two.
         weight_scale: ``free`` or ``power-of-two``.
-        weight_granularity: ``per-tensor``; ``per-channel``; ``per-channel-depthwise`` where the user switches it on.
-        weight_codes: ``narrow`` divides by 2^(b-1) - 1 so that no code saturates; ``full`` divides by 2^(b-1).
-        requantize: how an accumulator becomes a code: ``shift``, ``multiplier`` (fixed point, rounded as TFLite does), or
-            ``float32`` (one float32 multiplication, rounded half to even, as ONNX Runtime does).
+        weight_granularity: ``per-tensor``; ``per-channel``; ``per-channel-depthwise`` where the user switches
+            it on.
+        weight_codes: ``narrow`` divides by 2^(b-1) - 1 so that none saturates; ``full`` divides by 2^(b-1).
+        requantize: how an accumulator becomes a code: ``shift``, ``multiplier`` (fixed point, rounded as
+            TFLite does), or ``float32`` (one float32 multiplication, rounded half to even, as ONNX Runtime
+            does).
     """
 
     name: str
@@ -125,6 +128,7 @@ class Target:
         prepare: default pipeline that makes the graph ready, as text.
         weights: default pipeline between solving and checking, by accuracy level as text.
         option_defaults: options whose default differs on this device.
+        notes: what else a user of the device should know, in sentences.
     """
 
     name: str
@@ -142,3 +146,4 @@ class Target:
     prepare: str
     weights: Mapping[str, str] = attrs.field(factory=dict[str, str])
     option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
+    notes: tuple[str, ...] = ()

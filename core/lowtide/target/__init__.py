@@ -1,0 +1,29 @@
+"""Devices: what they can do, as data, and which layers of a network they take."""
+
+from __future__ import annotations
+
+from lowtide.target.constraints import check_node
+from lowtide.target.facts import FACTS, node_facts
+from lowtide.target.load import TargetListing, list_targets, load_target, scale_rule
+from lowtide.target.model import BiasFormat, Constraint, OperatorKind, OperatorRule, ScaleRule, Target
+from lowtide.target.place import Assignment, Placement, PlacementOptions, place
+
+__all__ = [
+    "FACTS",
+    "Assignment",
+    "BiasFormat",
+    "Constraint",
+    "OperatorKind",
+    "OperatorRule",
+    "Placement",
+    "PlacementOptions",
+    "ScaleRule",
+    "Target",
+    "TargetListing",
+    "check_node",
+    "list_targets",
+    "load_target",
+    "node_facts",
+    "place",
+    "scale_rule",
+]
