@@ -94,6 +94,7 @@ class Compilation:
     calibrator: str = ""
     plan: PrecisionPlan = attrs.field(factory=lambda: PrecisionPlan({}, {}))
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
+    solved: SolveRequest | None = None
     measurement: Measurement | None = None
 
     @classmethod
@@ -162,7 +163,7 @@ class Compilation:
             reference=self.reference,
             frames=self.source,
             statistics=self.collected,
-            ranges=self.ranges,
+            request=self.solved,
             plan=self.plan,
         )
         runs = run_pipeline(self.graph, passes, context, registry=self.request.registry)
@@ -259,7 +260,7 @@ class Compilation:
     def solve(self) -> None:
         """Give every tensor its parameters."""
         options = self.options.options
-        request = SolveRequest(
+        self.solved = SolveRequest(
             target=self.target,
             rule=self.rule,
             placement=self.placement,
@@ -269,7 +270,7 @@ class Compilation:
             clip_bias=options.bias_clipping is None or bool(options.bias_clipping),
             diagnostics=self.diagnostics,
         )
-        solve(self.graph, request)
+        solve(self.graph, self.solved)
 
     def measure(self) -> None:
         """Compare with the float network, layer by layer."""

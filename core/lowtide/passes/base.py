@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lowtide.data import DataSource
     from lowtide.options import CompileOptions
     from lowtide.precision.api import PrecisionPlan
-    from lowtide.quantize.ranges import Ranges
+    from lowtide.quantize.solve import SolveRequest
     from lowtide.target import Placement, Target
 
 
@@ -56,6 +56,7 @@ class PassContext:
         reference: the prepared float graph, once the graph itself is quantized.
         frames: the calibration frames.
         statistics: what the collector measured on the float graph.
+        request: the rules and ranges that the graph was quantized by.
     """
 
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
@@ -65,7 +66,7 @@ class PassContext:
     reference: Graph | None = None
     frames: DataSource | None = None
     statistics: Collected | None = None
-    ranges: Ranges | None = None
+    request: SolveRequest | None = None
     plan: PrecisionPlan | None = None
 
 

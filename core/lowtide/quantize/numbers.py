@@ -183,16 +183,12 @@ def split_bias(codes: Sequence[int] | Array, *, code_max: int = 127, multiplier_
     return (stored * multiplier).astype(np.int32)
 
 
-def worst_accumulator(codes: Array, axis: int, input_quant: QuantParams, bias: Array | None) -> int:
-    """The largest magnitude that an accumulator can reach: max over channels of sum |w| * max |q - z| + |bias|."""
+def accumulator_reach(codes: Array, axis: int, input_quant: QuantParams) -> Array:
+    """The largest magnitude that the products of each output channel can add up to: sum |w| * max |q - z|, int64 [C]."""
     others = tuple(other for other in range(codes.ndim) if other != axis)
     sums = np.abs(codes.astype(np.int64)).sum(axis=others)
     zero = input_quant.zero_point[0]
-    reach = max(input_quant.dtype.max - zero, zero - input_quant.dtype.min)
-    worst = sums * reach
-    if bias is not None:
-        worst = worst + np.abs(bias.astype(np.int64)).reshape(-1)
-    return int(worst.max(initial=0))
+    return sums * max(input_quant.dtype.max - zero, zero - input_quant.dtype.min)
 
 
 def _normal(scale: float) -> float:

@@ -45,6 +45,14 @@ def mac_operands(node: Node) -> MacOperands | None:
     return MacOperands(activation, weights, bias, _channel_axis(node, weights), _is_depthwise(node, weights))
 
 
+def output_channels(node: Node, operands: MacOperands) -> int:
+    """The number of output channels of a multiply-accumulate node."""
+    shape = operands.weights.type.static_shape
+    if operands.axis is not None:
+        return shape[operands.axis]
+    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
+
+
 def data_operands(node: Node) -> tuple[int, ...]:
     """Positions of the operands that carry float numbers to compute with."""
     count = len(node.inputs) if node.op in ALL_OPERANDS else 1

@@ -10,7 +10,7 @@ import numpy as np
 from lowtide.errors import QuantizationError
 from lowtide.ir import Array, Constant, DType, Graph, Node, QuantParams, TensorType, Value
 from lowtide.quantize import numbers
-from lowtide.quantize.operands import MacOperands, mac_operands
+from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
 
 if TYPE_CHECKING:
     from lowtide.quantize.solve import SolveRequest
@@ -69,14 +69,6 @@ def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest
     _set_bias(graph, node, bias, activation, weights, request)
 
 
-def output_channels(node: Node, operands: MacOperands) -> int:
-    """The number of output channels of a multiply-accumulate node."""
-    shape = operands.weights.type.static_shape
-    if operands.axis is not None:
-        return shape[operands.axis]
-    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
-
-
 def _weight_quant(real: Array, operands: MacOperands, node: Node, bits: int, request: SolveRequest) -> QuantParams:
     rule, operator = request.rule, request.target.operators[node.op]
     power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
@@ -107,34 +99,43 @@ def _make_room(
     node: Node,
     request: SolveRequest,
 ) -> QuantParams:
-    """Raise weight scales until accumulators cannot overflow and, if wanted, the bias format holds the bias."""
-    factor = 1.0
-    format_ = request.target.bias
-    narrow = quant.bits == 8 and activation.bits == 8
-    limit = (1 << (format_.accumulator_bits[str(max(quant.bits, activation.bits))] - 1)) - 1
-    if bias is not None and narrow:
-        steps = _bias_steps(bias, activation, quant)
-        largest = float(np.abs(steps).max(initial=0.0))
-        # Half of the accumulator stays free for the products.
-        room = SPLIT_BIAS_LIMIT if format_.split and not request.clip_bias else limit / 2
-        factor = max(factor, largest / room)
-    if narrow:
-        codes = numbers.quantize(real, quant, half="away")
-        axis = operands.axis if operands.axis is not None else 0
-        worst = numbers.worst_accumulator(codes, axis, activation, None)
-        factor = max(factor, worst / (limit / 2))
-    if factor == 1.0:
+    """Raise weight scales until accumulators cannot overflow and, if wanted, the bias format holds the bias.
+
+    Every channel is raised by what it needs itself: a dead channel has tiny weights and an ordinary bias, and must not
+    take the others' precision.
+    """
+    if quant.bits > 8 or activation.bits > 8:
+        return quant  # 64-bit accumulators
+    limit = (1 << (request.target.bias.accumulator_bits["8"] - 1)) - 1
+    codes = numbers.quantize(real, quant, half="away")
+    reach = numbers.accumulator_reach(codes, operands.axis or 0, activation)
+    # The products and the bias get half of the accumulator each.
+    factors = reach / (limit / 2)
+    if bias is not None:
+        room = SPLIT_BIAS_LIMIT if request.target.bias.split and not request.clip_bias else limit / 2
+        factors = np.maximum(factors, np.abs(_bias_steps(bias, activation, quant)) / room)
+    if len(quant.scale) == 1:
+        factors = factors.max(keepdims=True, initial=0.0)
+    if factors.max(initial=0.0) <= 1.0:
         return quant
-    exponent = numbers.ceil_log2(factor) if request.rule.weight_scale == "power-of-two" else 0
-    raised = [scale * (2.0**exponent if exponent else factor * (1 + 1e-6)) for scale in quant.scale]
-    request.diagnostics.warning(
+    raised = tuple(_raise(scale, factor, request) for scale, factor in zip(quant.scale, factors, strict=True))
+    count = int((factors > 1).sum())
+    request.diagnostics.info(
         "LT851",
         node.place,
-        f"the weight scale is {raised[0] / quant.scale[0]:.3g} times what the weights need, so that neither the "
-        "accumulator nor the bias overflows",
-        "advanced_options:bias_clipping=1 lets the bias saturate instead" if not request.clip_bias else "",
+        f"the weight scale of {count} of {len(factors)} channels is up to {factors.max():.3g} times what the weights "
+        "need, so that neither the accumulator nor the bias overflows",
     )
     return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
+
+
+def _raise(scale: float, factor: float, request: SolveRequest) -> float:
+    if factor <= 1:
+        return scale
+    if request.rule.requantize == "shift":
+        # Scales that differ by powers of two must go on doing so.
+        return math.ldexp(scale, numbers.ceil_log2(float(factor)))
+    return scale * float(factor) * (1 + 1e-6)
 
 
 def _real_bias(operands: MacOperands, node: Node) -> Array | None:
