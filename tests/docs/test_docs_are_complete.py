@@ -1,4 +1,4 @@
-"""The documentation names every hook with its arguments, and its Python, TOML and console blocks are valid."""
+"""The documentation names every hook with its arguments, and its blocks and links are valid."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 def blocks(language: str) -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
-        for match in re.finditer(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            found.append((f"{page.name}:{page.read_text('utf-8')[: match.start()].count(chr(10)) + 1}", match[1]))
+        text = page.read_text("utf-8")
+        matches = re.finditer(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        found += [(f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", match[1]) for match in matches]
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a third party's distribution adds works everywhere; it is installed by the tox environment plugin-example."""
+"""What a third party's distribution adds works everywhere; tox installs it in plugin-example."""
 
 from __future__ import annotations
 

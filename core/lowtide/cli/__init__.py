@@ -84,7 +84,9 @@ def _plugin_commands(ctx: click.Context) -> dict[str, str]:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lowtide", prog_name="lowtide")
 @click.option("--disable-plugin", "disabled", multiple=True, metavar="NAME", help="Do not load this plugin.")
-@click.option("--strict-plugins", is_flag=True, help="Stop at a broken plugin instead of going on without it.")
+@click.option(
+    "--strict-plugins", is_flag=True, help="Stop at a broken plugin instead of going on without it."
+)
 @click.pass_context
 def cli(ctx: click.Context, disabled: tuple[str, ...], *, strict_plugins: bool) -> None:
     """Quantize trained networks for edge accelerators, and see what every layer lost."""
@@ -98,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it is done, 1 when a quality gate was missed, 2 for bad usage or input, 130 when interrupted.
     """
     try:
-        result = cli.main(args=None if argv is None else list(argv), prog_name="lowtide", standalone_mode=False)
+        result = cli.main(
+            args=None if argv is None else list(argv), prog_name="lowtide", standalone_mode=False
+        )
     except LowtideError as error:
         _complain(str(error))
         return BAD_INPUT

@@ -20,13 +20,13 @@ from lowtide.report.terminal import render_measurement
 @option_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
+    *,
     folder: Path,
     data: str | None,
     frames: int | None,
     labels: str | None,
     options_file: Path | None,
     assignments: tuple[str, ...],
-    *,
     as_json: bool,
 ) -> None:
     """Show what every layer of an output folder lost, isolated and cumulative, worst first."""

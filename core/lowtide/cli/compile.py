@@ -30,16 +30,21 @@ from lowtide.report.terminal import render_report
 @click.option("--target", required=True, metavar="NAME", help="The device; see `lowtide targets`.")
 @data_options
 @option_options
-@click.option("--calibrator", metavar="NAME", help="How ranges come from statistics; see `lowtide calibrators`.")
+@click.option(
+    "--calibrator", metavar="NAME", help="How ranges come from statistics; see `lowtide calibrators`."
+)
 @click.option("--strategy", metavar="NAME", help="Who assigns widths; see `lowtide strategies`.")
 @click.option("--pipeline", metavar="TEXT", help="Passes on the quantized weights, instead of the device's.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR"
+)
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
 @click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    *,
     model: Path,
     target: str,
     data: str | None,
@@ -51,7 +56,6 @@ def command(
     strategy: str | None,
     pipeline: str | None,
     output: Path,
-    *,
     force: bool,
     no_cache: bool,
     as_json: bool,
@@ -89,5 +93,3 @@ def show(result: CompileResult, *, as_json: bool) -> None:
         click.echo(report_json(result.report), nl=False)
     else:
         stdout().print(render_report(result.report))
-
-

@@ -27,12 +27,18 @@ from lowtide.plugin import MetricSpec
 @data_options
 @option_options
 @click.option(
-    "--metric", "names", multiple=True, required=True, metavar="NAME", help="See `lowtide metrics`; repeatable."
+    "--metric",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="See `lowtide metrics`; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    *,
     folder: Path,
     data: str | None,
     frames: int | None,
@@ -40,7 +46,6 @@ def command(
     options_file: Path | None,
     assignments: tuple[str, ...],
     names: tuple[str, ...],
-    *,
     as_json: bool,
 ) -> None:
     """Measure task metrics of an output folder, the float network beside the quantized one."""

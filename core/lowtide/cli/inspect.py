@@ -42,7 +42,9 @@ def command(
 
 
 def _table(graph: Graph, match: str) -> Table:
-    table = Table(title=f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", title_justify="left")
+    table = Table(
+        title=f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", title_justify="left"
+    )
     for column in ("tensor", "made by", "type", "codes", "scale", "zero point", "lowest", "highest"):
         table.add_column(column, overflow="fold")
     for name, value in graph.values.items():

@@ -154,7 +154,9 @@ def _plugin_rows(registry: Registry) -> list[dict[str, str]]:
             for kind, record in SPEC_KINDS.items()
             if (specs := [spec for spec in registry.all(record) if registry.provider(spec) == provider])
         ]
-        rows.append(_plugin_row(provider.entry_point, provider.distribution, provider.version, "loaded", found))
+        rows.append(
+            _plugin_row(provider.entry_point, provider.distribution, provider.version, "loaded", found)
+        )
     for state, failed in (("broken", registry.broken), ("other API", registry.unfit)):
         for provider, reason in failed.items():
             rows.append(
@@ -171,5 +173,3 @@ def _plugin_row(plugin: str, distribution: str, version: str, state: str, found:
         "state": state,
         "contributes": "\n".join(found),
     }
-
-

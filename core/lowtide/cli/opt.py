@@ -14,7 +14,9 @@ from lowtide.passes import Pass, PassContext, parse_pipeline, run_pipeline
 
 @click.command("opt")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--passes", required=True, metavar="TEXT", help='A pipeline, as "fold-constants,fold-batch-norm".')
+@click.option(
+    "--passes", required=True, metavar="TEXT", help='A pipeline, as "fold-constants,fold-batch-norm".'
+)
 @click.option("--print-after", is_flag=True, help="Print the graph after every pass, not only at the end.")
 @click.pass_context
 def command(ctx: click.Context, file: Path, passes: str, *, print_after: bool) -> None:

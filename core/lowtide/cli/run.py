@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars, registry_of
+from lowtide.cli.shared import (
+    data_options,
+    frames_for,
+    given_options,
+    option_options,
+    progress_bars,
+    registry_of,
+)
 from lowtide.compiler.output import load_output
 from lowtide.compiler.run import MODES, Mode, run_frames
 from lowtide.errors import OutputError
@@ -20,11 +27,14 @@ from lowtide.plugin import Registry
 @click.argument("source", metavar="DIR|MODEL", type=click.Path(path_type=Path))
 @data_options
 @option_options
-@click.option("--mode", type=click.Choice(MODES), default="qdq", show_default=True, help="Float or quantized.")
+@click.option(
+    "--mode", type=click.Choice(MODES), default="qdq", show_default=True, help="Float or quantized."
+)
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE.npz")
 @click.pass_context
 def command(
     ctx: click.Context,
+    *,
     source: Path,
     data: str | None,
     frames: int | None,
@@ -47,7 +57,9 @@ def command(
             progress.advance(done, selected.count)
     try:
         with output.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{name: np.stack(arrays) for name, arrays in collected.items()})
+            np.savez(
+                file, allow_pickle=False, **{name: np.stack(arrays) for name, arrays in collected.items()}
+            )
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", place=str(output)) from error
 

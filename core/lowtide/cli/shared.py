@@ -10,12 +10,19 @@ from typing import Any, TypeVar
 import attrs
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 from lowtide.compiler.progress import Progress
-from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.compiler.run import input_specs
+from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Graph
 from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment
@@ -66,7 +73,11 @@ def option_options(command: F) -> F:
     """The flags that set options."""
     for option in (
         click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set one option; may be repeated."
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set one option; may be repeated.",
         ),
         click.option(
             "--options",

@@ -38,7 +38,8 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
     Args:
         model: a model file, or a graph.
         target: name or alias of the device, see ``lowtide targets``.
-        data: calibration data: a path, an array or a mapping of arrays with a leading frame axis, an iterable or callable of
+        data: calibration data: a path, an array or a mapping of arrays with a leading frame axis, an
+            iterable or callable of
             frames, ``package.module:callable``, or ``random:N``; see `lowtide.data.open_data`.
         frames: use this many evenly spread frames; all by default.
         labels: where labels are, for data that does not bring them.
@@ -52,7 +53,8 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
         progress: hears of stages and frames.
 
     Raises:
-        LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a remedy.
+        LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a
+        remedy.
     """
     layers = list(options) if isinstance(options, Sequence) else [OptionLayer("Python", dict(options or {}))]
     named = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}

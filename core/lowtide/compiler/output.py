@@ -121,7 +121,9 @@ def load_output(folder: Path) -> SavedOutput:
         if not path.is_file():
             raise OutputError("a file of this output is missing", place=str(path), hint="compile again")
         if _digest(path) != digest:
-            raise OutputError("the file was changed after it was written", place=str(path), hint="compile again")
+            raise OutputError(
+                "the file was changed after it was written", place=str(path), hint="compile again"
+            )
     return SavedOutput(
         folder=folder,
         graph=_graph(folder, "graph.ir", "model.onnx"),

@@ -35,4 +35,6 @@ class Clock:
         self.progress.stage(name)
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        self.times.append(StageTime(stage=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
+        self.times.append(
+            StageTime(stage=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+        )

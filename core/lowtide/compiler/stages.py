@@ -277,4 +277,6 @@ class Compilation:
         assert self.source is not None  # noqa: S101 - the caller checks
         count = self.options.options.measure_frames
         frames = self.source.select(count)
-        self.measurement = measure_layers(self.reference, self.graph, frames, progress=self.clock.progress.advance)
+        self.measurement = measure_layers(
+            self.reference, self.graph, frames, progress=self.clock.progress.advance
+        )

@@ -160,5 +160,3 @@ def _pass(stage: str, run: PassRun) -> PassReport:
         refusals=tuple(f"{refusal.place}: {refusal.reason}" for refusal in run.outcome.refusals),
         seconds=run.seconds,
     )
-
-

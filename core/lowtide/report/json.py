@@ -22,7 +22,8 @@ def report_json(report: Report, *, volatile: bool = True) -> str:
         report: what to write.
         volatile: include wall times and memory; without them equal compiles give equal bytes.
 
-    Infinite figures, as the SQNR of a tensor without any error, are written as ``"inf"``, undefined ones as ``null``.
+    Infinite figures, as the SQNR of a tensor without any error, are written as ``"inf"``, undefined ones as
+    ``null``.
     """
     fields: dict[str, Any] = attrs.asdict(report)
     if not volatile:

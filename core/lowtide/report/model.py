@@ -1,4 +1,4 @@
-"""What a compile has to tell, as frozen data. JSON is this, field by field; the schema version changes with it."""
+"""What a compile has to tell, as frozen data; JSON is this, field by field, under a schema version."""
 
 from __future__ import annotations
 
@@ -147,7 +147,8 @@ class Report:
 
     Attributes:
         measured_frames: how many frames the error figures rest on.
-        peak_memory_mb: the largest resident size of the process so far, in MiB; ``None`` where the system does not tell.
+        peak_memory_mb: the largest resident size of the process so far, in MiB; ``None`` where the system
+            does not tell.
         sections: texts that plugins add, by title.
     """
 

@@ -50,7 +50,9 @@ def render_measurement(measurement: Measurement) -> RenderableType:
     )
     for error in rows:
         isolated = error.isolated.sqnr_db if error.isolated else None
-        table.add_row(Text(error.layer), db(isolated), db(error.cumulative.sqnr_db), f"{error.cumulative.largest:.4g}")
+        table.add_row(
+            Text(error.layer), db(isolated), db(error.cumulative.sqnr_db), f"{error.cumulative.largest:.4g}"
+        )
     outputs = Table(title="outputs", title_justify="left")
     for column in ("output", "SQNR dB", "cosine", "largest error"):
         outputs.add_column(column, justify="left" if column == "output" else "right", overflow="fold")
@@ -62,7 +64,7 @@ def render_measurement(measurement: Measurement) -> RenderableType:
 def db(value: float | None) -> Text:
     """A figure in dB, coloured by how good it is."""
     if value is None or math.isnan(value):
-        return Text("–", style="dim")
+        return Text("-", style="dim")
     if math.isinf(value):
         return Text("exact" if value > 0 else "lost", style="green" if value > 0 else "red")
     style = "green" if value >= GOOD_DB else "yellow" if value >= POOR_DB else "red"
@@ -95,7 +97,9 @@ def _outputs(report: Report) -> RenderableType:
     for column in ("SQNR dB", "cosine", "largest error"):
         table.add_column(column, justify="right")
     for output in report.outputs:
-        table.add_row(Text(output.name), db(output.sqnr_db), f"{output.cosine:.6f}", f"{output.max_error:.4g}")
+        table.add_row(
+            Text(output.name), db(output.sqnr_db), f"{output.cosine:.6f}", f"{output.max_error:.4g}"
+        )
     return table
 
 
@@ -112,7 +116,8 @@ def _layers(report: Report, *, every_layer: bool) -> RenderableType:
     title = f"layers, all {len(layers)}"
     if not every_layer and len(layers) > WORST:
         layers = sorted(layers, key=_badness)[:WORST]
-        title = f"layers, the {WORST} with the largest error of their own; report.json has all {len(report.layers)}"
+        title = f"layers, the {WORST} with the largest error of their own; report.json has all
+        {len(report.layers)}"
     table = Table(title=title, title_justify="left")
     table.add_column("layer", overflow="fold", ratio=3)
     table.add_column("operator", overflow="fold", ratio=2)
@@ -136,7 +141,7 @@ def _layer_row(layer: LayerReport) -> Iterator[RenderableType]:
     yield Text(layer.operator)
     weights = f"/{layer.weight_bits}" if layer.weight_bits else ""
     yield f"{layer.bits}{weights}" if layer.bits else f"float{weights}"
-    yield f"{layer.range[0]:.4g} … {layer.range[1]:.4g}" if layer.range else "–"
+    yield f"{layer.range[0]:.4g} … {layer.range[1]:.4g}" if layer.range else "-"
     yield layer.dtype or "float"
     yield db(layer.sqnr_isolated_db)
     yield db(layer.sqnr_cumulative_db)
@@ -175,7 +180,9 @@ def _options(options: Iterable[OptionReport]) -> RenderableType:
         if option.origin == "default" and not option.note:
             continue
         overrode = f"; overrides {', '.join(option.overrode)}" if option.overrode else ""
-        table.add_row(Text(option.name), Text(option.value), Text(option.origin + overrode), Text(option.note))
+        table.add_row(
+            Text(option.name), Text(option.value), Text(option.origin + overrode), Text(option.note)
+        )
     return table if table.row_count else Text("all options have their defaults", style="dim")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-
 from lowtide.emit import Emitter
+
 from lowtide.report.json import report_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ReportJsonEmitter(Emitter):
-    """Writes ``report.json`` without times and memory, which the manifest has: equal compiles give equal reports."""
+    """Writes ``report.json`` without times and memory: equal compiles give equal reports."""
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:
         """See `Emitter.emit`."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import attrs
 import numpy as np
-
 from lowtide.data import Frame
+
 from lowtide.errors import DataError
 from lowtide.ir import Array
 from lowtide.measure import Metric

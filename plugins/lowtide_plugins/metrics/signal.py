@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
-
 from lowtide.data import Frame
+
 from lowtide.ir import Array
 from lowtide.measure import ErrorSum, Metric
 

@@ -18,7 +18,7 @@ class ClampWeights(Pass):
     name: ClassVar[str] = "acme-clamp-weights"
     limit: float = 1.0
 
-    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:  # noqa: ARG002 - the interface
         clamped = 0
         for node in graph:
             weights = node.operand(1) if node.op == "Conv" else None

@@ -18,7 +18,7 @@ class Headroom(Calibrator):
     statistics: ClassVar[tuple[str, ...]] = ("minmax",)
     margin: float = 0.1
 
-    def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:
+    def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:  # noqa: ARG002
         seen = statistics["minmax"]
         low, high = float(seen.min.min()), float(seen.max.max())
         extra = (high - low) * self.margin

@@ -1,0 +1,201 @@
+"""The main job as a user does it: compile, look, run, compare, evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import lowtide
+from support import CALIBRATION, MODEL, TEST, Run
+
+TARGETS = ["tda4vm", "am62a", "am67a", "am68a", "am69a", "generic"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_device_compiles_the_demo_network(run: Run, target: str) -> None:
+    outcome = run("compile", MODEL, "--target", target, "--data", CALIBRATION, "--json")
+    assert outcome.status == 0, outcome.err
+    report = outcome.json
+    assert report["device"]["name"] == target
+    assert report["device"]["host_layers"] == 0 or any(layer["reason"] for layer in report["layers"])
+    assert {"model.onnx", "report.json", "manifest.json", "graph.ir"} <= {
+        p.name for p in Path("out").iterdir()
+    }
+    assert (Path("out") / "tidl_options.json").exists() == (target != "generic")
+
+
+@pytest.mark.parametrize(
+    ("target", "scale_type"), [("tda4vm", 0), ("tda4vm", 1), ("am68a", 0), ("am68a", 1), ("am68a", 4)]
+)
+def test_every_legal_scale_type_is_used_when_asked_for(run: Run, target: str, scale_type: int) -> None:
+    key = f"advanced_options:quantization_scale_type={scale_type}"
+    outcome = run("compile", MODEL, "--target", target, "--data", CALIBRATION, "--set", key, "--json")
+    assert outcome.status == 0, outcome.err
+    assert outcome.json["device"]["scale_type"] == scale_type
+
+
+def test_the_asymmetric_network_keeps_the_accuracy_of_the_float_one(run: Run, compiled: Path) -> None:
+    outcome = run("evaluate", compiled, "--data", TEST, "--metric", "top1", "--metric", "sqnr", "--json")
+    assert outcome.status == 0, outcome.err
+    top1 = outcome.json["metrics"]["top1"]
+    assert top1["float"] > 0.97
+    assert top1["fixed"] > top1["float"] - 0.01
+
+
+def test_sixteen_bits_come_closer_than_eight(run: Run) -> None:
+    figures = []
+    for bits in (8, 16):
+        arguments = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--output", f"out{bits}")
+        report = run(*arguments, "--set", f"tensor_bits={bits}", "--json").json
+        figures.append(report["outputs"][0]["sqnr_db"])
+    assert figures[1] > figures[0] + 15
+
+
+def test_thirty_two_bits_leave_the_network_float(run: Run) -> None:
+    arguments = (
+        "compile",
+        MODEL,
+        "--target",
+        "am68a",
+        "--data",
+        CALIBRATION,
+        "--set",
+        "tensor_bits=32",
+        "--json",
+    )
+    report = run(*arguments).json
+    assert all(layer["bits"] is None for layer in report["layers"])
+    assert report["outputs"][0]["sqnr_db"] == "inf"
+
+
+def test_the_model_file_runs_on_onnx_runtime_with_the_results_of_lowtide_run(
+    run: Run, compiled: Path
+) -> None:
+    assert run("run", compiled, "--data", TEST, "--frames", 20, "--output", "results.npz").status == 0
+    with np.load("results.npz") as results, np.load(TEST) as data:
+        scores = results["logits"]
+        session = ort.InferenceSession(compiled / "model.onnx", providers=["CPUExecutionProvider"])
+        chosen = [data["image"][k * len(data["image"]) // 20] for k in range(20)]
+        plain = np.stack([session.run(None, {"image": x[None].astype(np.float32)})[0] for x in chosen])
+    step = np.abs(scores).max() / 127
+    assert np.abs(scores - plain).max() < 8 * step
+    assert (scores.argmax(-1) == plain.argmax(-1)).mean() > 0.9
+
+
+def test_float_mode_gives_the_outputs_of_the_original_model(run: Run, compiled: Path) -> None:
+    arguments = ("run", compiled, "--data", TEST, "--frames", 5, "--mode", "float", "--output", "results.npz")
+    assert run(*arguments).status == 0
+    with np.load("results.npz") as results, np.load(TEST) as data:
+        session = ort.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
+        first = session.run(None, {"image": data["image"][:1].astype(np.float32)})[0]
+        np.testing.assert_allclose(results["logits"][0], first, rtol=1e-4, atol=1e-4)
+
+
+def test_compare_lists_layers_worst_first(run: Run, compiled: Path) -> None:
+    outcome = run("compare", compiled, "--data", TEST, "--frames", 10)
+    assert outcome.status == 0, outcome.err
+    assert "worst first" in outcome.out
+    found = run("compare", compiled, "--data", TEST, "--frames", 10, "--json").json
+    assert found["frames"] == 10
+    assert found["outputs"]["logits"] > 15
+
+
+def test_inspect_shows_scales(run: Run, compiled: Path) -> None:
+    outcome = run("inspect", compiled)
+    assert outcome.status == 0
+    assert "uint8" in outcome.out
+    text = run("inspect", compiled, "--text").out
+    assert lowtide.load_output(compiled).graph.name in text
+
+
+def test_two_compiles_give_the_same_bytes_but_for_the_timings(run: Run) -> None:
+    for name in ("a", "b"):
+        arguments = (
+            "compile",
+            MODEL,
+            "--target",
+            "tda4vm",
+            "--data",
+            CALIBRATION,
+            "--no-cache",
+            "--output",
+            name,
+        )
+        assert run(*arguments).status == 0
+    for path in sorted(Path("a").iterdir()):
+        if path.name != "manifest.json":
+            assert path.read_bytes() == (Path("b") / path.name).read_bytes(), path.name
+    one, two = (json.loads((Path(name) / "manifest.json").read_text("utf-8")) for name in ("a", "b"))
+    assert one.pop("times") != two.pop("times")
+    assert one == two
+
+
+def test_a_second_compile_takes_statistics_from_the_cache_and_gives_the_same_model(run: Run) -> None:
+    first = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--output", "a", "--json").json
+    second = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--output", "b", "--json").json
+    assert not first["calibration"]["cached"]
+    assert second["calibration"]["cached"]
+    assert Path("a/model.onnx").read_bytes() == Path("b/model.onnx").read_bytes()
+
+
+def test_python_gives_what_the_command_line_gives(run: Run) -> None:
+    assert run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION).status == 0
+    result = lowtide.compile(MODEL, target="am68a", data=str(CALIBRATION))
+    result.save("python")
+    assert Path("python/model.onnx").read_bytes() == Path("out/model.onnx").read_bytes()
+    with np.load(TEST) as data:
+        outputs = result.run({"image": data["image"][:1].astype(np.float32)})
+    assert outputs["logits"].shape == (1, 10)
+
+
+def test_every_tensor_of_the_quantized_network_obeys_symmetric_arithmetic_on_tda4vm(run: Run) -> None:
+    assert run("compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION).status == 0
+    graph = lowtide.load_output(Path("out")).graph
+    quantized = [value.type.quant for value in graph.values.values() if value.type.quant]
+    assert quantized
+    assert all(quant.is_symmetric for quant in quantized)
+    assert all(len(quant.scale) == 1 for quant in quantized)
+
+
+def test_a_denied_operator_runs_on_the_host_in_float(run: Run) -> None:
+    arguments = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--json")
+    report = run(*arguments, "--set", "deny_list:layer_type=Gemm").json
+    gemm = next(layer for layer in report["layers"] if layer["operator"] == "Gemm")
+    assert gemm["placement"] == "host"
+    assert "deny_list" in gemm["reason"]
+    assert gemm["weight_bits"] is None
+
+
+def test_the_demo_compiles_evaluates_and_leaves_the_output_folder(run: Run) -> None:
+    outcome = run("demo")
+    assert outcome.status == 0, outcome.err
+    assert "top1" in outcome.out
+    assert (Path("lowtide-demo") / "model.onnx").exists()
+
+
+def test_opt_runs_passes_on_the_text_form(run: Run, compiled: Path) -> None:
+    outcome = run("opt", compiled / "float.ir", "--passes", "infer-shapes,prune", "--print-after")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("// after") == 2
+
+
+@pytest.mark.parametrize(
+    "listing", ["targets", "calibrators", "strategies", "passes", "emitters", "metrics", "plugins"]
+)
+def test_every_listing_names_the_provider(run: Run, listing: str) -> None:
+    outcome = run(listing)
+    assert outcome.status == 0
+    assert "lowtide" in outcome.out
+    rows = run(listing, "--json").json
+    assert all(row["distribution"] for row in rows)
+
+
+def test_help_names_every_command(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.status == 0
+    for command in ("compile", "run", "compare", "evaluate", "inspect", "opt", "demo", "plugins"):
+        assert command in outcome.out
