@@ -1,0 +1,260 @@
+"""The streaming collector: every frame runs once, and memory does not grow with their number.
+
+Statistics are accumulated in chunks of `CHUNK` frames that are merged in order, whether a chunk was just
+computed or comes from the cache; so fresh, resumed and cached runs give the same bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from lowtide.calibrate.api import Statistic, TensorInfo
+from lowtide.calibrate.cache import CacheEntry, StatisticsCache, cache_key
+from lowtide.calibrate.minmax import MinMax
+from lowtide.calibrate.observe import observed_tensors
+from lowtide.calibrate.pipeline import in_order
+from lowtide.calibrate.probes import ArrayProbe, ExtremesProbe, Observation, Probe, observed_graph
+from lowtide.diagnostics import Diagnostics
+from lowtide.errors import DataError
+from lowtide.ir import Array, Graph
+
+if TYPE_CHECKING:
+    from lowtide.data import DataSource, Frame
+
+CHUNK = 64
+"""Frames between two saves."""
+
+ARRAY_FRAMES = 64
+"""Frames that statistics of whole tensors see by default."""
+
+ByTensor = Mapping[str, Mapping[str, Statistic]]
+Progress = Callable[[int, int | None], None]
+
+
+@attrs.frozen
+class Collected:
+    """What is known about the activations of a network.
+
+    Attributes:
+        frames: how many frames were run.
+        array_frames: how many of them statistics of whole tensors have seen.
+        infos: the observed tensors by name, in the order of the graph.
+        statistics: by tensor, then by name of the statistic; ``minmax`` is always there.
+    """
+
+    frames: int
+    array_frames: int
+    infos: Mapping[str, TensorInfo]
+    statistics: ByTensor
+
+    def minmax(self, tensor: str) -> MinMax:
+        """The extremes of a tensor over all frames."""
+        found = self.statistics[tensor][MinMax.name]
+        assert isinstance(found, MinMax)  # noqa: S101 - the collector sees to it
+        return found
+
+
+def array_positions(count: int | None, wanted: int) -> range | frozenset[int]:
+    """Which frames are seen whole: the middles of `wanted` equal parts, or the first of an unknown count."""
+    if count is None or count <= wanted:
+        return range(wanted)
+    return frozenset((2 * part + 1) * count // (2 * wanted) for part in range(wanted))
+
+
+def collect(
+    graph: Graph,
+    source: DataSource,
+    statistics: Sequence[type[Statistic]],
+    *,
+    tensors: Sequence[str] | None = None,
+    array_frames: int = ARRAY_FRAMES,
+    progress: Progress | None = None,
+    cache: StatisticsCache | None = None,
+    diagnostics: Diagnostics | None = None,
+) -> Collected:
+    """Run all frames through the float network and observe the activations that leave a layer.
+
+    Args:
+        graph: a prepared network; quantization of types is ignored.
+        source: the frames.
+        statistics: what to accumulate for every tensor, besides ``minmax``.
+        tensors: which activations; by default all of `lowtide.calibrate.observe.observable`.
+        array_frames: how many evenly spread frames are seen by statistics of whole tensors; the first ones
+            when the number of frames is not known beforehand.
+        progress: told of the frames done and of their number, if known.
+        cache: where finished chunks are kept; not used for data without a fingerprint.
+        diagnostics: told of cache files that cannot be used.
+
+    Raises:
+        DataError: when there is no frame, or when an activation is NaN or infinite; the place is frame and
+            tensor.
+        QuantizationError: when one of `tensors` is none that can be observed.
+    """
+    infos = observed_tensors(graph, tensors)
+    named: dict[str, type[Statistic]] = {kind.name: kind for kind in [*statistics, MinMax]}
+    kinds = tuple(named.values())
+    needs_arrays = any(kind.wants == "array" for kind in kinds)
+    whole = array_positions(source.count, array_frames if needs_arrays else 0)
+    fingerprint = source.fingerprint() if cache else None
+    entry = None
+    if cache and fingerprint is not None:
+        key = cache_key(graph, fingerprint, kinds, infos, sorted(whole))
+        entry = cache.entry(key, diagnostics or Diagnostics())
+    stream = _Stream(graph, source, infos, whole)
+    total = _Chunk.empty(kinds, infos)
+    for index in itertools.count():
+        if source.count is not None and total.frames >= source.count:
+            break
+        chunk = None if entry is None else _load(entry, index, kinds, infos)
+        if chunk is None:
+            report = progress or _silent
+            chunk = _compute(stream, index * CHUNK, _Chunk.empty(kinds, infos), report)
+            if entry:
+                entry.save(index, chunk.save())
+        total.merge(chunk)
+        if progress:
+            progress(total.frames, source.count)
+        if chunk.frames < CHUNK:
+            break
+    if not total.frames:
+        raise DataError("there is no frame to calibrate with", hint="give at least one frame")
+    return Collected(total.frames, total.array_frames, {info.name: info for info in infos}, total.statistics)
+
+
+def _silent(done: int, total: int | None) -> None:
+    del done, total
+
+
+@attrs.define
+class _Chunk:
+    kinds: Sequence[type[Statistic]]
+    infos: Sequence[TensorInfo]
+    statistics: dict[str, dict[str, Statistic]]
+    frames: int = 0
+    array_frames: int = 0
+
+    @classmethod
+    def empty(cls, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]) -> _Chunk:
+        return cls(kinds, infos, {info.name: {kind.name: kind(info) for kind in kinds} for info in infos})
+
+    def update(self, seen: Observation) -> None:
+        self.frames += 1
+        self.array_frames += seen.arrays is not None
+        for tensor, accumulators in self.statistics.items():
+            for accumulator in accumulators.values():
+                if accumulator.wants == "extremes":
+                    accumulator.update(seen.extremes[tensor])
+                elif seen.arrays is not None:
+                    accumulator.update(seen.arrays[tensor])
+
+    def merge(self, later: _Chunk) -> None:
+        self.frames += later.frames
+        self.array_frames += later.array_frames
+        for tensor, accumulators in self.statistics.items():
+            for name, accumulator in accumulators.items():
+                accumulator.merge(later.statistics[tensor][name])
+
+    def save(self) -> dict[str, Array]:
+        saved: dict[str, Array] = {"frames": np.array([self.frames, self.array_frames])}
+        for position, accumulators in enumerate(self.statistics.values()):
+            for name, accumulator in accumulators.items():
+                saved |= {f"{position}/{name}/{part}": data for part, data in accumulator.save().items()}
+        return saved
+
+    def load(self, saved: Mapping[str, Array]) -> None:
+        self.frames, self.array_frames = (int(entry) for entry in saved["frames"])
+        parts: dict[tuple[int, str], dict[str, Array]] = {}
+        for path, data in saved.items():
+            if path != "frames":
+                position, name, part = path.split("/", 2)
+                parts.setdefault((int(position), name), {})[part] = data
+        for number, info in enumerate(self.infos):
+            for kind in self.kinds:
+                found = parts.get((number, kind.name), {})
+                self.statistics[info.name][kind.name] = kind.load(info, found)
+
+
+def _load(
+    entry: CacheEntry, index: int, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]
+) -> _Chunk | None:
+    saved = entry.load(index)
+    if saved is None:
+        return None
+    chunk = _Chunk.empty(kinds, infos)
+    try:
+        chunk.load(saved)
+    except (LookupError, ValueError, TypeError) as error:
+        entry.damaged(index, error)
+        return None
+    return chunk
+
+
+def _compute(stream: _Stream, start: int, chunk: _Chunk, progress: Progress) -> _Chunk:
+    total = stream.source.count
+    for frame, seen in in_order(lambda job: job[1].observe(job[0].feeds), stream.jobs(start)):
+        if not seen.finite:
+            stream.explain(frame[0])
+        chunk.update(seen)
+        progress(start + chunk.frames, total)
+    return chunk
+
+
+class _Stream:
+    """The frames in order, each with the session that it goes through; opened when one is needed."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: DataSource,
+        infos: Sequence[TensorInfo],
+        whole: range | frozenset[int],
+    ) -> None:
+        self.source = source
+        self._graph = graph
+        self._infos = infos
+        self._whole = whole
+        self._frames: Iterator[Frame] | None = None
+        self._position = 0
+        self._extremes: ExtremesProbe | None = None
+        self._arrays: ArrayProbe | None = None
+
+    def jobs(self, start: int) -> Iterable[tuple[Frame, Probe]]:
+        if self._frames is None:
+            self._frames = iter(self.source.frames())
+        skipped = itertools.islice(self._frames, start - self._position)
+        self._position += sum(1 for _ in skipped)
+        for frame in itertools.islice(self._frames, CHUNK):
+            position, self._position = self._position, self._position + 1
+            yield frame, self.arrays if position in self._whole else self.extremes
+
+    @property
+    def arrays(self) -> ArrayProbe:
+        if self._arrays is None:
+            self._arrays = ArrayProbe(observed_graph(self._graph, self._infos), self._infos)
+        return self._arrays
+
+    @property
+    def extremes(self) -> ExtremesProbe:
+        if self._extremes is None:
+            self._extremes = ExtremesProbe(observed_graph(self._graph, self._infos), self._infos)
+        return self._extremes
+
+    def explain(self, frame: Frame) -> None:
+        """Find out which tensor is not finite.
+
+        Raises:
+            DataError: naming frame and tensor.
+        """
+        bad = self.arrays.first_bad(frame.feeds)
+        if bad is not None:
+            tensor, element = bad
+            raise DataError(
+                f"the activation should be finite, found {element}",
+                place=f"frame {frame.name}, tensor {tensor}",
+                hint="check the preprocessing of this frame, or leave it out",
+            )
