@@ -174,7 +174,7 @@ def test_the_demo_compiles_evaluates_and_leaves_the_output_folder(run: Run) -> N
     outcome = run("demo")
     assert outcome.status == 0, outcome.err
     assert "top1" in outcome.out
-    assert (Path("lowtide-demo") / "model.onnx").exists()
+    assert (Path("demo-out") / "model.onnx").exists()
 
 
 def test_opt_runs_passes_on_the_text_form(run: Run, compiled: Path) -> None:

@@ -145,7 +145,7 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def _graph(folder: Path, text: str, model: str) -> Graph:
-    """A graph from its text form, with the data of large constants found by digest in the model file beside it."""
+    """A graph from its text form; the data of large constants is in the model file beside it, by digest."""
     graph = parse_graph((folder / text).read_text("utf-8"))
     missing = [value for value in graph.constants if value.constant and not value.constant.has_data]
     if missing:

@@ -116,8 +116,7 @@ def _layers(report: Report, *, every_layer: bool) -> RenderableType:
     title = f"layers, all {len(layers)}"
     if not every_layer and len(layers) > WORST:
         layers = sorted(layers, key=_badness)[:WORST]
-        title = f"layers, the {WORST} with the largest error of their own; report.json has all
-        {len(report.layers)}"
+        title = f"layers, the {WORST} with the largest error of their own"
     table = Table(title=title, title_justify="left")
     table.add_column("layer", overflow="fold", ratio=3)
     table.add_column("operator", overflow="fold", ratio=2)

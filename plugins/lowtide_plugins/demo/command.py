@@ -21,7 +21,7 @@ from lowtide.plugin import MetricSpec
 @click.command("demo")
 @click.option("--target", default="am68a", show_default=True, metavar="NAME", help="The device.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("lowtide-demo"), show_default=True, metavar="DIR"
+    "--output", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True, metavar="DIR"
 )
 @click.option("--force", is_flag=True, help="Replace the output of an earlier demo.")
 @click.pass_context

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class VendorOptionsEmitter(Emitter):
-    """Writes ``tidl_options.json`` for devices of that vendor, with the values that this compile decided on."""
+    """Writes ``tidl_options.json`` for devices of that vendor, with the values of this compile."""
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:
         """See `Emitter.emit`."""

@@ -76,5 +76,7 @@ def _label(frame: Frame, metric: str, classes: int) -> int:
         )
     label = int(np.asarray(frame.label).reshape(-1)[0])
     if not 0 <= label < classes:
-        raise DataError(f"the label {label} is outside the {classes} classes of the network", place=frame.name)
+        raise DataError(
+            f"the label {label} is none of the {classes} classes of the network", place=frame.name
+        )
     return label

@@ -14,7 +14,7 @@ from lowtide.measure import ErrorSum, Metric
 
 @attrs.define(kw_only=True)
 class Sqnr(Metric):
-    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and float outputs; infinite for the float network itself."""
+    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and float outputs; infinite without an error."""
 
     name: ClassVar[str] = "sqnr"
     sums: ErrorSum = attrs.field(factory=ErrorSum)
