@@ -134,10 +134,12 @@ class OutputError(LowtideError):
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Return ``did you mean …?`` for the known names that look like `name`, else the list of known names."""
     names = sorted(known)
-    folded = {candidate.lower(): candidate for candidate in names}
+    folded: dict[str, list[str]] = {}
+    for candidate in names:
+        folded.setdefault(candidate.lower(), []).append(candidate)
     close = difflib.get_close_matches(name.lower(), folded, n=most, cutoff=0.55)
     if close:
-        return f"did you mean {' or '.join(folded[match] for match in close)}?"
+        return f"did you mean {' or '.join(match for key in close for match in folded[key])}?"
     if not names:
         return "none is known"
     listing = ", ".join(names[:30])

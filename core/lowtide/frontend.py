@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import AmbiguousFrontendError, ModelError
+from lowtide.errors import AmbiguousFrontendError, LowtideError, ModelError
 from lowtide.ir import Graph
 from lowtide.plugin import FrontendSpec, Registry
 
@@ -46,7 +46,7 @@ def load_model(
     """Read a model with the frontend that claims its suffix, or with the one that is named.
 
     Raises:
-        ModelError: when the file is missing or damaged.
+        ModelError: when the file is missing or damaged, or the frontend fails on it.
         AmbiguousFrontendError: when no or several frontends claim the suffix.
         UnknownNameError: when the named frontend does not exist.
     """
@@ -54,7 +54,16 @@ def load_model(
         raise ModelError("there is no such file", place=str(path), hint="give the path of a model file")
     name = frontend or _claim(path, registry)
     loader: Frontend = registry.load(FrontendSpec, name)()
-    return loader.load(path, request)
+    try:
+        return loader.load(path, request)
+    except LowtideError:
+        raise
+    except (
+        Exception
+    ) as error:  # a frontend may be anybody's, and bad input should not look like a bug of ours
+        raise ModelError(
+            f"the frontend {name} failed: {type(error).__name__}: {error}", place=str(path)
+        ) from error
 
 
 def _claim(path: Path, registry: Registry) -> str:

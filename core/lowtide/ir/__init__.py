@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lowtide.ir.constant import Array, Constant
 from lowtide.ir.dtypes import DType
-from lowtide.ir.graph import AttributeValue, Graph, Location, Node, Use, Value
+from lowtide.ir.graph import Graph
 from lowtide.ir.layers import Layer, layers
+from lowtide.ir.node import AttributeValue, Location, Node, Use, Value
 from lowtide.ir.parser import parse_graph
 from lowtide.ir.printer import print_graph, print_type
 from lowtide.ir.schema import OPSET

@@ -19,8 +19,8 @@ Array = NDArray[Any]
 class Constant:
     """Read-only tensor data that is loaded when it is asked for.
 
-    Two constants are equal when dtype, shape and bytes are; bytes are compared by SHA-256. A constant read back from the
-    text form may know its digest only, and then has no data to give.
+    Two constants are equal when dtype, shape and bytes are; bytes are compared by SHA-256. A constant read
+    back from the text form may know its digest only, and then has no data to give.
     """
 
     __slots__ = ("_array", "_digest", "_file", "dtype", "shape")
@@ -34,12 +34,17 @@ class Constant:
 
     @classmethod
     def of(cls, array: Array | float) -> Constant:
-        """Wrap an array; it must not be written to afterwards."""
+        """Wrap an array; it must not be written to afterwards.
+
+        Raises:
+            ValueError: for a dtype that no network tensor has.
+        """
         data = np.asarray(array)
-        data = np.ascontiguousarray(data).reshape(data.shape)  # ascontiguousarray turns a scalar into [1]
-        data = data.view()
+        dtype = DType.from_numpy(data.dtype)
+        # ascontiguousarray turns a scalar into [1]; dtype.numpy brings foreign byte orders to the native one.
+        data = np.ascontiguousarray(data, dtype.numpy).reshape(data.shape).view()
         data.flags.writeable = False
-        constant = cls(DType.from_numpy(data.dtype), data.shape)
+        constant = cls(dtype, data.shape)
         constant._array = data
         return constant
 
@@ -91,6 +96,7 @@ class Constant:
 
         Raises:
             GraphError: when only the digest is known.
+            ModelError: when the file has gone or shrunk since.
         """
         if self._array is not None:
             return self._array
@@ -102,7 +108,14 @@ class Constant:
         if not self.size:
             return np.empty(self.shape, self.dtype.numpy)
         path, offset = self._file
-        return np.memmap(path, self.dtype.numpy, "r", offset, self.shape)
+        try:
+            return np.memmap(path, self.dtype.numpy.newbyteorder("<"), "r", offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"external data cannot be read any more: {error}",
+                place=str(path),
+                hint="keep the file while the model is in use",
+            ) from error
 
     def digest(self) -> str:
         """SHA-256 of the bytes, in hexadecimal."""

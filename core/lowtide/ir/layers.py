@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from lowtide.ir.graph import Graph, Node, Value
+from lowtide.ir.graph import Graph
+from lowtide.ir.node import Node, Value
 
 
 @attrs.frozen

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from lowtide.errors import GraphError, TextFormError, nearest
 from lowtide.ir.constant import Constant
 from lowtide.ir.dtypes import DType
-from lowtide.ir.graph import AttributeValue, Graph, Location, Value
+from lowtide.ir.graph import Graph
+from lowtide.ir.node import AttributeValue, Location, Value
 from lowtide.ir.types import QuantParams, TensorType
 from lowtide.ir.verify import verify
 
@@ -30,6 +32,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+_INTEGER = re.compile(r"[+-]?\d+")
 
 
 class _Token(NamedTuple):
@@ -119,6 +124,20 @@ class _Parser:
         text = self.take("value")
         return text[1:] if len(text) > 1 else self.string()
 
+    def pairs(self, one: Callable[[], tuple[str, T]], close: str) -> dict[str, T]:
+        """Comma-separated keys with values, no key twice, up to and including the closing mark."""
+        found: dict[str, T] = {}
+
+        def add() -> None:
+            start = self.here.start
+            key, entry = one()
+            if key in found:
+                raise self._error(f"{key} is given twice", start)
+            found[key] = entry
+
+        self.several(add, close)
+        return found
+
     def integer(self) -> int:
         raw = self.take("number")
         try:
@@ -139,8 +158,7 @@ class _Parser:
                 self.line(graph)
             except GraphError as error:
                 raise self._error(error.message, start) from error
-        names = self.listed(self.name)
-        graph.set_outputs(self.look_up(name) for name in names)
+        graph.set_outputs([] if self.here.text == "}" else self.listed(self.reference))
         self.take("mark", "}")
         self.take("end")
         verify(graph)
@@ -170,7 +188,7 @@ class _Parser:
         op = self.take("word")
         self.take("mark", "(")
         operands = self.several(self.operand, ")")
-        attributes = dict(self.several(self.attribute, "}")) if self.accept("{") else {}
+        attributes = self.pairs(self.attribute, "}") if self.accept("{") else {}
         name = self.string() if self.accept("name") else ""
         layer = self.string() if self.accept("layer") else ""
         model = self.string() if self.accept("at") else ""
@@ -181,9 +199,10 @@ class _Parser:
         self.values.update({value.name: value for value in node.outputs})
 
     def operand(self) -> Value | None:
-        return None if self.accept("_") else self.look_up(self.name())
+        return None if self.accept("_") else self.reference()
 
-    def look_up(self, name: str) -> Value:
+    def reference(self) -> Value:
+        name = self.name()
         if name not in self.values:
             self.position -= 1
             raise self._error(f"%{name} is not defined above; {nearest(name, self.values)}")
@@ -194,10 +213,17 @@ class _Parser:
         self.take("mark", "[")
         shape = None
         if not self.accept("*"):
-            shape = tuple(self.several(lambda: None if self.accept("?") else self.integer(), "]"))
+            shape = tuple(self.several(lambda: None if self.accept("?") else self.dimension(), "]"))
         else:
             self.take("mark", "]")
         return TensorType(dtype, shape, self.quant() if self.accept("~") else None)
+
+    def dimension(self) -> int:
+        start = self.here.start
+        size = self.integer()
+        if size < 0:
+            raise self._error(f"a dimension cannot be negative, found {size}", start)
+        return size
 
     def dtype(self) -> DType:
         word = self.take("word")
@@ -211,22 +237,24 @@ class _Parser:
         start = self.here.start
         dtype = self.dtype()
         self.take("mark", "(")
-        fields = dict(self.several(self.quant_field, ")"))
+        fields = self.pairs(self.quant_field, ")")
         unknown = fields.keys() - {"scale", "zero", "axis"}
         if unknown or "scale" not in fields:
             raise self._error(f"expected scale, zero and axis, found {', '.join(fields) or 'nothing'}", start)
-        axis = fields.get("axis")
+        zero = [int(entry) for entry in fields.get("zero", [0])]
+        axis = [int(entry) for entry in fields.get("axis", [])]
         try:
-            zero = [int(entry) for entry in fields.get("zero", [0.0])]
-            return QuantParams(dtype, fields["scale"], zero, None if axis is None else int(axis[0]))
+            return QuantParams(dtype, fields["scale"], zero, axis[0] if axis else None)
         except ValueError as error:
             raise self._error(str(error), start) from error
 
     def quant_field(self) -> tuple[str, list[float]]:
         key = self.take("word")
         self.take("mark", "=")
-        many = self.accept("[")
-        return key, self.several(self.number, "]") if many else [self.number()]
+        one: Callable[[], float] = self.number if key == "scale" else self.integer
+        if key != "axis" and self.accept("["):
+            return key, self.several(one, "]")
+        return key, [one()]
 
     def number(self) -> float:
         return float(self.take("number"))
@@ -238,17 +266,19 @@ class _Parser:
 
     def attribute_value(self) -> AttributeValue:
         if self.accept("["):
-            entries = self.several(self.attribute_value, "]")
-            return tuple(entries)  # type: ignore[return-value]  # the verifier checks the kind of the entries
+            # The verifier checks that the entries are of one kind, the one that the operator asks for.
+            return cast("tuple[int, ...]", tuple(self.several(self.scalar, "]")))
+        if self.here.kind != "word":
+            return self.scalar()
+        dtype = self.dtype()
+        self.take("mark", "[")
+        return self.constant(dtype, tuple(self.several(self.dimension, "]")))
+
+    def scalar(self) -> str | int | float:
         if self.here.kind == "string":
             return self.string()
-        if self.here.kind == "word":
-            dtype = self.dtype()
-            self.take("mark", "[")
-            shape = tuple(self.several(self.integer, "]"))
-            return self.constant(dtype, shape)
         raw = self.take("number")
-        return int(raw) if re.fullmatch(r"[+-]?\d+", raw) else float(raw)
+        return int(raw) if _INTEGER.fullmatch(raw) else float(raw)
 
     def constant(self, dtype: DType, shape: tuple[int, ...]) -> Constant:
         if self.here.kind == "digest":
@@ -256,9 +286,9 @@ class _Parser:
         start = self.here.start
         if self.accept("fill"):
             self.take("mark", "(")
-            data = np.full(shape, self.element(dtype), dtype.numpy)
+            entry = self.element(dtype)
             self.take("mark", ")")
-            return Constant.of(data)
+            return Constant.of(np.full(shape, entry, dtype.numpy))
         self.take("mark", "[")
         entries = self.several(lambda: self.element(dtype), "]")
         try:
@@ -273,10 +303,15 @@ class _Parser:
                 self.position -= 1
                 raise self._error(f"expected true or false, found {word}")
             return word == "true"
-        if not dtype.is_integer:
-            return self.number()
-        entry = self.integer()
-        if not dtype.min <= entry <= dtype.max:
-            self.position -= 1
-            raise self._error(f"{entry} is no {dtype.value}")
+        start = self.here.start
+        entry = self.number() if dtype.is_float else self.integer()
+        if not _holds(dtype, entry):
+            raise self._error(f"{entry} is no {dtype.value}", start)
         return entry
+
+
+def _holds(dtype: DType, entry: float) -> bool:
+    if dtype.is_integer:
+        return dtype.min <= entry <= dtype.max
+    with np.errstate(over="ignore"):
+        return math.isfinite(dtype.numpy.type(entry)) or not math.isfinite(entry)

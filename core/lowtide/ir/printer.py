@@ -13,17 +13,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
 
-from lowtide.ir.constant import Constant
-from lowtide.ir.graph import AttributeValue, Graph, Node, Value
+from lowtide.ir.constant import Array, Constant
+from lowtide.ir.graph import Graph
+from lowtide.ir.node import AttributeValue, Node, Value
 from lowtide.ir.types import QuantParams, TensorType
 
 INLINE_LIMIT = 64
 """Constants with more elements are printed by digest, unless all their elements are equal."""
 
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:\-]*")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./:\-]*[A-Za-z0-9_./\-])?")
+"""Names that need no quotes; one that ends in a colon does, since its type follows after a colon."""
 
 
 def print_graph(graph: Graph) -> str:
@@ -34,7 +37,7 @@ def print_graph(graph: Graph) -> str:
         f"  const {_name(value)}: {print_type(value.type)} = {_data(value)}" for value in graph.constants
     ]
     lines += [f"  {_node(node)}" for node in graph]
-    lines += [f"  return {', '.join(_name(value) for value in graph.outputs)}", "}"]
+    lines += [f"  return {', '.join(_name(value) for value in graph.outputs)}".rstrip(), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -109,23 +112,20 @@ def constant_text(constant: Constant) -> str:
     return f"[{', '.join(element_text(entry) for entry in constant.array().ravel())}]"
 
 
-def element_text(entry: np.generic) -> str:
+def element_text(entry: np.generic[Any]) -> str:
     """The shortest text that reads back as the same bits of the same dtype; NaN payloads are not kept."""
-    if isinstance(entry, np.bool_):
-        return "true" if entry else "false"
-    if isinstance(entry, np.integer):
-        return str(int(entry))
-    text = np.format_float_scientific(entry, unique=True, trim="0") if np.isfinite(entry) else str(entry)
-    short = repr(float(text))
-    # repr of the double reads back to the same narrower float when it is not longer than the unique form.
-    return short if entry.dtype.type(float(short)) == entry or np.isnan(entry) else text
+    if isinstance(entry, np.floating):
+        # The shortest digits for this width, in the notation of Python's float.
+        return repr(float(np.format_float_scientific(cast("float", entry), unique=True)))
+    value = entry.item()
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _same(first: np.generic, last: np.generic) -> bool:
+def _same(first: np.generic[Any], last: np.generic[Any]) -> bool:
     return first.tobytes() == last.tobytes()
 
 
-def _uniform(data: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
+def _uniform(data: Array) -> bool:
     raw = data.view(np.uint8).reshape(data.size, -1)
     return bool((raw == raw[0]).all())
 

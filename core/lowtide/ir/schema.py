@@ -13,11 +13,12 @@ OPSET = 21
 
 @functools.cache
 def schema(op: str) -> OpSchema | None:
-    """The schema of an operator of the default domain, ``None`` when ONNX knows no such operator."""
+    """The schema of an operator of the default domain, ``None`` when ONNX has none at this opset."""
     try:
-        return onnx.defs.get_schema(op, OPSET, "")
+        found = onnx.defs.get_schema(op, OPSET, "")
     except onnx.defs.SchemaError:
         return None
+    return None if found.deprecated else found
 
 
 @functools.cache

@@ -7,17 +7,23 @@ from onnx import helper, numpy_helper
 
 from lowtide.errors import GraphError
 from lowtide.ir.dtypes import DType
-from lowtide.ir.graph import Graph, Value
+from lowtide.ir.graph import Graph
+from lowtide.ir.node import Value
 from lowtide.ir.proto import dims, node_proto
 from lowtide.ir.schema import OPSET
-from lowtide.ir.types import Shape, TensorType
+from lowtide.ir.types import TensorType
 
 SMALL_CONSTANT = 4096
-"""Bytes up to which a constant's data is shown to shape inference: shapes, axes and the like are far below."""
+"""Bytes up to which a constant's data is shown to shape inference; shapes, axes and so on need far less."""
 
 
 def infer_types(graph: Graph) -> int:
-    """Set dtype and shape of every node's outputs as far as ONNX can tell; quantization stays. Returns how many changed.
+    """Set dtype and shape of every node's outputs as far as ONNX can tell; quantization stays.
+
+    A dimension that ONNX leaves open keeps what was known of it.
+
+    Returns:
+        How many types changed.
 
     Raises:
         GraphError: when ONNX finds a contradiction.
@@ -70,7 +76,9 @@ def _type(info: onnx.TypeProto.Tensor, known: TensorType) -> TensorType:
         dtype = DType.from_onnx(info.elem_type) if info.elem_type else known.dtype
     except ValueError:
         dtype = known.dtype
-    shape: Shape = known.shape
-    if info.HasField("shape"):
-        shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in info.shape.dim)
+    if not info.HasField("shape"):
+        return TensorType(dtype, known.shape, known.quant)
+    told = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in info.shape.dim)
+    before = known.shape if known.rank == len(told) and known.shape is not None else told
+    shape = tuple(old if new is None else new for new, old in zip(told, before, strict=True))
     return TensorType(dtype, shape, known.quant)

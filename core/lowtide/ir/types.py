@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 
 import attrs
@@ -19,11 +20,16 @@ Shape = tuple[int | None, ...] | None
 def _as_float32(scale: float | Iterable[float]) -> tuple[float, ...]:
     # Every file format stores scales as float32, so no scale has more digits than that.
     given = np.atleast_1d(np.asarray(scale, dtype=np.float64)).ravel()
-    return tuple(float(np.float32(entry)) for entry in given)
+    with np.errstate(over="ignore", under="ignore"):  # infinity and 0 are refused by the caller
+        return tuple(float(entry) for entry in given.astype(np.float32))
 
 
 def _as_ints(zero_point: int | Iterable[int]) -> tuple[int, ...]:
-    return tuple(int(entry) for entry in np.atleast_1d(np.asarray(zero_point)).ravel())
+    given = np.atleast_1d(np.asarray(zero_point)).ravel()
+    codes = tuple(int(entry) for entry in given)
+    if any(code != entry for code, entry in zip(codes, given, strict=True)):
+        raise ValueError(f"a zero point is an integer, found {given.tolist()}")
+    return codes
 
 
 @attrs.frozen
@@ -48,9 +54,10 @@ class QuantParams:
     def __attrs_post_init__(self) -> None:
         if self.dtype not in QUANTIZED_DTYPES:
             raise ValueError(f"no tensor is quantized to {self.dtype}")
-        if not self.scale or not all(math.isfinite(s) and s > 0 for s in self.scale):
-            bad = next((s for s in self.scale if not (math.isfinite(s) and s > 0)), None)
-            raise ValueError(f"a scale must be positive and finite, found {bad}")
+        bad = [scale for scale in self.scale if not (math.isfinite(scale) and scale > 0)]
+        if bad or not self.scale:
+            found = bad[0] if bad else "none"
+            raise ValueError(f"a scale must be positive and finite, found {found}")
         if len(self.zero_point) == 1 < len(self.scale):
             object.__setattr__(self, "zero_point", self.zero_point * len(self.scale))
         if len(self.zero_point) != len(self.scale):
@@ -81,7 +88,12 @@ class QuantParams:
 
 
 def _as_shape(shape: Iterable[int | None] | None) -> Shape:
-    return None if shape is None else tuple(shape)
+    if shape is None:
+        return None
+    dims = tuple(None if dim is None else operator.index(dim) for dim in shape)
+    if any(dim is not None and dim < 0 for dim in dims):
+        raise ValueError(f"a dimension cannot be negative, found {list(dims)}")
+    return dims
 
 
 @attrs.frozen
@@ -92,6 +104,9 @@ class TensorType:
         dtype: the element type of the mathematical value; of a quantized value the float type it stands for.
         shape: see `Shape`.
         quant: how the value is stored as integers, ``None`` for a value that is not quantized.
+
+    Raises:
+        ValueError: on construction, for a negative dimension or an unknown element type.
     """
 
     dtype: DType = attrs.field(converter=DType)

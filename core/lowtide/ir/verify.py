@@ -6,7 +6,9 @@ from onnx.defs import OpSchema
 
 from lowtide.errors import GraphError, nearest
 from lowtide.ir.constant import Constant
-from lowtide.ir.graph import AttributeValue, Graph, Node, Use, Value
+from lowtide.ir.dtypes import DType
+from lowtide.ir.graph import Graph
+from lowtide.ir.node import AttributeValue, Node, Use, Value
 from lowtide.ir.schema import OPSET, known_ops, schema
 
 _KINDS: dict[OpSchema.AttrType, type | tuple[type, ...]] = {
@@ -19,6 +21,8 @@ _KINDS: dict[OpSchema.AttrType, type | tuple[type, ...]] = {
     OpSchema.AttrType.STRINGS: str,
 }
 _LISTS = {OpSchema.AttrType.INTS, OpSchema.AttrType.FLOATS, OpSchema.AttrType.STRINGS}
+_UNBOUNDED = 2**31 - 1
+"""The number that schemas give for a variadic operand."""
 
 
 def verify(graph: Graph) -> None:
@@ -27,10 +31,11 @@ def verify(graph: Graph) -> None:
     Raises:
         GraphError: naming the first node or value that breaks a rule.
     """
-    seen: set[Value] = {*graph.inputs, *graph.constants}
-    names: set[str] = set()
-    for value in seen:
+    given = (*graph.inputs, *graph.constants)
+    for value in given:
         _check_value(graph, value)
+    seen: set[Value] = set(given)
+    names: set[str] = set()
     for node in graph:
         _check_node(graph, node, seen)
         if node.name in names:
@@ -82,20 +87,31 @@ def _check_node(graph: Graph, node: Node, seen: set[Value]) -> None:
             raise GraphError(f"reads {value.name} before it is made", place=node.place)
         if Use(node, operand) not in value.uses:
             raise GraphError(f"{value.name} does not know that it is read", place=node.place)
-    count = len(node.inputs)
-    if not found.min_input <= count <= found.max_input:
-        raise GraphError(
-            f"{count} operands, expected {found.min_input} to {found.max_input}", place=node.place
-        )
-    if not found.min_output <= len(node.outputs) <= found.max_output:
-        raise GraphError(
-            f"{len(node.outputs)} results, at most {found.max_output} expected", place=node.place
-        )
     for value in node.outputs:
         if value.producer is not node or value.is_constant:
             raise GraphError(f"{value.name} does not know its maker", place=node.place)
         _check_value(graph, value)
+    _check_counts(node, found)
     _check_attributes(node, found)
+
+
+def _check_counts(node: Node, found: OpSchema) -> None:
+    counted = (
+        ("operands", len(node.inputs), found.min_input, found.max_input),
+        ("results", len(node.outputs), found.min_output, found.max_output),
+    )
+    for what, count, least, most in counted:
+        if not least <= count <= most:
+            raise GraphError(f"{count} {what}, expected {_span(least, most)}", place=node.place)
+    for value, formal in zip(node.inputs, found.inputs, strict=False):
+        if value is None and formal.option == OpSchema.FormalParameterOption.Single:
+            raise GraphError(f"operand {formal.name} is left out, but it is required", place=node.place)
+
+
+def _span(least: int, most: int) -> str:
+    if least == most:
+        return f"{least}"
+    return f"{least} to {most}" if most < _UNBOUNDED else f"at least {least}"
 
 
 def _check_attributes(node: Node, found: OpSchema) -> None:
@@ -107,7 +123,7 @@ def _check_attributes(node: Node, found: OpSchema) -> None:
             )
         if not _fits(value, spec.type):
             raise GraphError(
-                f"attribute {name} should be {spec.type.name}, found {value!r}", place=node.place
+                f"attribute {name} should be {_kind_name(spec.type)}, found {value!r}", place=node.place
             )
     for name, spec in found.attributes.items():
         if spec.required and name not in node.attributes:
@@ -118,6 +134,16 @@ def _fits(value: AttributeValue, kind: OpSchema.AttrType) -> bool:
     expected = _KINDS.get(kind)
     if expected is None:
         return False
-    if kind in _LISTS:
-        return isinstance(value, tuple) and all(isinstance(entry, expected) for entry in value)
-    return isinstance(value, expected)
+    if kind not in _LISTS:
+        return isinstance(value, expected) and _storable(value)
+    return isinstance(value, tuple) and all(
+        isinstance(entry, expected) and _storable(entry) for entry in value
+    )
+
+
+def _storable(entry: AttributeValue) -> bool:
+    return not isinstance(entry, int) or DType.INT64.min <= entry <= DType.INT64.max
+
+
+def _kind_name(kind: OpSchema.AttrType) -> str:
+    return str(kind).rpartition(".")[2]

@@ -50,7 +50,7 @@ class PassOutcome:
 
 @attrs.define(kw_only=True)
 class PassContext:
-    """What a pass may look at besides the graph. Only what earlier stages made is there; the rest is ``None``.
+    """What a pass may look at besides the graph; what no earlier stage has made is ``None``.
 
     Attributes:
         reference: the prepared float graph, once the graph itself is quantized.
@@ -74,8 +74,9 @@ class PassContext:
 class Pass(abc.ABC):
     """Valid graph in, valid graph out; in between it may be broken.
 
-    Subclasses are decorated with ``@attrs.frozen(kw_only=True)``; their fields are their options, with defaults, of type
-    bool, int, float or str, or one of these or ``None``. In pipelines an option is written with dashes.
+    Subclasses are decorated with ``@attrs.frozen(kw_only=True)``; their fields are their options, with
+    defaults, of type bool, int, float or str, or one of these or ``None``. In pipelines an option is written
+    with dashes.
     """
 
     name: ClassVar[str]

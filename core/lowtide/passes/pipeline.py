@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import attrs
 
@@ -41,7 +42,9 @@ def run_pipeline(
 
     Raises:
         GraphError: when the graph is not valid to begin with.
-        PassError: naming the pass, when one fails or leaves an invalid graph behind.
+        PassError: naming the pass, when one fails or leaves an invalid graph behind. An error that a pass
+            raises on purpose comes through as it is, with a note that names the pass.
+        PluginError: naming the plugin, when an observer fails.
     """
     verify(graph)
     runs: list[PassRun] = []
@@ -51,7 +54,7 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         runs.append(PassRun(str(item), outcome, seconds))
         if registry is not None:
-            registry.hook.lowtide_pass_finished(item=item, graph=graph, outcome=outcome, seconds=seconds)
+            registry.notify("lowtide_pass_finished", item=item, graph=graph, outcome=outcome, seconds=seconds)
         if after_each is not None:
             after_each(item, graph)
     return tuple(runs)
@@ -59,12 +62,14 @@ def run_pipeline(
 
 def _run(item: Pass, graph: Graph, ctx: PassContext) -> PassOutcome:
     try:
-        outcome = item.run(graph, ctx)
+        outcome = cast("object", item.run(graph, ctx))  # a plugin may not keep its word
     except LowtideError as error:
         error.add_note(f"in pass {item}")
         raise
     except Exception as error:
         raise PassError(f"the pass failed: {type(error).__name__}: {error}", place=str(item)) from error
+    if not isinstance(outcome, PassOutcome):
+        raise PassError(f"the pass should return a PassOutcome, found {outcome!r}", place=str(item))
     try:
         verify(graph)
     except GraphError as error:

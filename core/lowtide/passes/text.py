@@ -1,6 +1,7 @@
 """Pipelines as text: ``fold-constants,equalize{iterations=2 keep-bias}``.
 
-A bare option is ``true``. Options that have their default are not printed, so text and passes determine each other.
+A bare option is ``true``. Options that have their default are not printed, so text and passes determine each
+other.
 """
 
 from __future__ import annotations
@@ -43,9 +44,18 @@ def _print_value(value: OptionValue) -> str:
         return "true" if value else "false"
     if value is None:
         return "none"
-    text = repr(value) if isinstance(value, float) else str(value)
-    plain = _UNQUOTED.fullmatch(text) and not (isinstance(value, str) and text == "none")
-    return text if plain else json.dumps(text)
+    if not isinstance(value, str):
+        return repr(value)
+    return value if _UNQUOTED.fullmatch(value) and not _reads_otherwise(value) else json.dumps(value)
+
+
+def _reads_otherwise(text: str) -> bool:
+    """Whether the text without quotes could be read as something else than a string."""
+    try:
+        float(text)
+    except ValueError:
+        return text in {"true", "false", "none"}
+    return True
 
 
 def parse_pipeline(text: str, registry: Registry) -> tuple[Pass, ...]:
@@ -110,13 +120,16 @@ class _Parser:
         return tuple(passes)
 
     def item(self) -> Pass:
-        _, name, _ = self._take("word")
+        _, name, at = self._take("word")
         kind: type[Pass] = self.registry.load(PassSpec, name)
         options: dict[str, OptionValue] = {}
         if self._accept("{"):
             while not self._accept("}"):
                 self.option(kind, options)
-        return kind(**options)
+        try:
+            return kind(**options)
+        except (TypeError, ValueError) as error:  # what validators and missing options raise
+            raise self._error(f"{name} does not take these options: {error}", at) from error
 
     def option(self, kind: type[Pass], options: dict[str, OptionValue]) -> None:
         _, word, at = self._take("word")
@@ -130,9 +143,17 @@ class _Parser:
         if not self._accept("="):
             options[field] = self.convert("true", hints[field], at, quoted=False)
             return
-        token_kind, text, at = self._take("word", "string")
-        quoted = token_kind == "string"
-        options[field] = self.convert(json.loads(text) if quoted else text, hints[field], at, quoted=quoted)
+        lexeme, text, at = self._take("word", "string")
+        quoted = lexeme == "string"
+        options[field] = self.convert(
+            self.unquote(text, at) if quoted else text, hints[field], at, quoted=quoted
+        )
+
+    def unquote(self, text: str, at: int) -> str:
+        try:
+            return str(json.loads(text))
+        except ValueError as error:
+            raise self._error(f"{text} is no string", at) from error
 
     def convert(self, text: str, expected: tuple[type, ...], at: int, *, quoted: bool) -> OptionValue:
         if not quoted and types.NoneType in expected and text == "none":
@@ -152,10 +173,11 @@ class _Parser:
 
 
 def option_types(kind: type[Pass]) -> dict[str, tuple[type, ...]]:
-    """The options of a pass class, each with the types it may have."""
+    """The options of a pass class, each with the types it may have, by field name."""
     hints = typing.get_type_hints(kind)
     found: dict[str, tuple[type, ...]] = {}
     for field in attrs.fields(kind):
         hint = hints[field.name]
-        found[field.name] = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        several = typing.get_origin(hint) in {types.UnionType, typing.Union}
+        found[field.name] = typing.get_args(hint) if several else (hint,)
     return found

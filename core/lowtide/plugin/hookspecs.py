@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TargetSpec,
     )
 
+# The hooks have no bodies, which mypy is told line by line: pluggy calls the implementations only.
 PROJECT = "lowtide"
 GROUP = "lowtide.v1"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -37,7 +38,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def lowtide_register_frontends() -> Iterable[FrontendSpec]:  # type: ignore[empty-body]  # pluggy calls implementations
+def lowtide_register_frontends() -> Iterable[FrontendSpec]:  # type: ignore[empty-body]
     """Model formats that can be read."""
 
 
@@ -88,7 +89,7 @@ def lowtide_register_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-
 
 @hookspec
 def lowtide_pass_finished(item: Pass, graph: Graph, outcome: PassOutcome, seconds: float) -> None:
-    """Called after every pass. The graph must not be changed: it is verified before this call, not after it."""
+    """Called after every pass. The graph must not be changed: it is verified before this call, not after."""
 
 
 @hookspec

@@ -1,8 +1,9 @@
-"""What is installed: every contribution with the distribution that provides it, and every plugin that failed."""
+"""What is installed: every contribution with the distribution that provides it, and what failed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -28,7 +29,13 @@ REGISTRATION_HOOKS = (
     "lowtide_register_report_sections",
     "lowtide_register_commands",
 )
+HOOK_KINDS: Mapping[str, type[Spec]] = dict(zip(REGISTRATION_HOOKS, SPEC_KINDS.values(), strict=True))
+"""The kind of record that each registration hook returns."""
+
 OBSERVER_HOOKS = ("lowtide_pass_finished", "lowtide_compile_finished")
+
+
+_API_GROUP = re.compile(r"lowtide\.v\d+")
 
 
 @attrs.frozen(order=True)
@@ -51,6 +58,12 @@ class Provider:
         return f"{self.distribution} {self.version} ({self.entry_point})"
 
 
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
 @attrs.define
 class Registry:
     """Contributions by kind and name.
@@ -67,7 +80,7 @@ class Registry:
     _specs: dict[tuple[str, str], tuple[Spec, Provider]] = attrs.field(
         factory=dict[tuple[str, str], tuple[Spec, Provider]]
     )
-    _observers: pluggy.PluginManager = attrs.field(factory=lambda: _manager())
+    _observers: pluggy.PluginManager = attrs.field(factory=_manager)
 
     def add(self, spec: Spec, provider: Provider) -> None:
         """Add a contribution.
@@ -140,17 +153,36 @@ class Registry:
         """The observer hooks of all loaded plugins."""
         return self._observers.hook
 
+    def notify(self, event: str, **arguments: object) -> None:
+        """Call one of `OBSERVER_HOOKS` in every plugin that listens.
+
+        Raises:
+            PluginError: naming the plugin, when one fails.
+        """
+        caller: pluggy.HookCaller = getattr(self.hook, event)
+        for listener in caller.get_hookimpls():
+            given = {name: arguments[name] for name in listener.argnames}
+            try:
+                listener.function(**given)
+            except Exception as error:
+                raise PluginError(
+                    f"{event} failed: {type(error).__name__}: {error}", place=listener.plugin_name
+                ) from error
+
     def add_plugin(self, plugin: object, provider: Provider) -> None:
         """Take in all that a plugin contributes, or nothing.
 
         Raises:
-            PluginError: when a hook does not exist, fails, or returns something else than records of its kind.
+            PluginError: when a hook does not exist, fails, or returns something else than records of its
+                kind, or the plugin is registered already.
             PluginConflictError: when a name is taken.
         """
         manager = _manager()
         try:
             manager.register(plugin, name=provider.entry_point)
             manager.check_pending()
+            if self._observers.is_registered(plugin):
+                raise PluginError("the plugin is registered already", place=str(provider))
         except pluggy.PluginValidationError as error:
             raise PluginError(f"{error}", place=str(provider)) from error
         before = dict(self._specs)
@@ -174,10 +206,12 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
     Raises:
         PluginConflictError: when two plugins provide the same name.
         PluginError: for a broken plugin, if `strict`.
+        UnknownNameError: when no entry point has a name that is disabled.
     """
     registry, skipped = Registry(), frozenset(disabled)
-    groups = sorted(group for group in metadata.entry_points().groups if group.startswith("lowtide.v"))
+    groups = sorted(group for group in metadata.entry_points().groups if _API_GROUP.fullmatch(group))
     found = [point for group in groups for point in metadata.entry_points(group=group)]
+    _check_disabled(skipped, {point.name for point in found})
     for entry_point in sorted(dict.fromkeys(found), key=lambda point: (point.group, point.name, point.value)):
         if entry_point.name in skipped:
             continue
@@ -196,20 +230,26 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
     return registry
 
 
-def _manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    return manager
+def _check_disabled(skipped: Iterable[str], known: Iterable[str]) -> None:
+    for name in sorted(set(skipped) - set(known)):
+        raise UnknownNameError(
+            "there is no plugin of this name to disable", place=f"plugin {name!r}", hint=nearest(name, known)
+        )
 
 
-def _collect(manager: pluggy.PluginManager, provider: Provider) -> Iterable[Spec]:
-    kinds: Mapping[str, type[Spec]] = dict(zip(REGISTRATION_HOOKS, SPEC_KINDS.values(), strict=True))
-    for hook, kind in kinds.items():
-        for contributed in getattr(manager.hook, hook)():
-            for spec in contributed:
-                if type(spec) is not kind:
-                    raise PluginError(
-                        f"{hook} should return {kind.__name__}, found {type(spec).__name__}",
-                        place=str(provider),
-                    )
-                yield spec
+def _collect(manager: pluggy.PluginManager, provider: Provider) -> Iterator[Spec]:
+    for hook, kind in HOOK_KINDS.items():
+        try:
+            found = [spec for contributed in getattr(manager.hook, hook)() for spec in contributed]
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{hook} failed: {type(error).__name__}: {error}", place=str(provider)
+            ) from error
+        for spec in found:
+            if type(spec) is not kind:
+                raise PluginError(
+                    f"{hook} should return {kind.__name__}, found {type(spec).__name__}", place=str(provider)
+                )
+            yield spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -38,7 +39,7 @@ class Spec:
         implementation: ``package.module:attribute``, imported when it is used and not before.
 
     Raises:
-        PluginError: on construction, when a name or reference is malformed.
+        PluginError: on construction, when the name or the reference is malformed.
     """
 
     kind: ClassVar[str]
@@ -53,7 +54,8 @@ class Spec:
         """Import the implementation.
 
         Raises:
-            PluginError: when it cannot be imported, is missing, or does not derive from the base class of its kind.
+            PluginError: when it cannot be imported, is missing, is no complete class derived from the base of
+                its kind, or lacks the attrs decorator that such a class needs.
         """
         found = _import(self.implementation, f"{self.kind} {self.name}")
         if self.base:
@@ -67,6 +69,9 @@ class Spec:
             raise PluginError(
                 f"{self.implementation} should be a class derived from {self.base}", place=place
             )
+        if inspect.isabstract(found):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise PluginError(f"{self.implementation} does not implement {missing}", place=place)
         # A subclass without the attrs decorator silently has no fields, so its options would be lost.
         if "__attrs_attrs__" in vars(base) and "__attrs_attrs__" not in vars(found):
             raise PluginError(
@@ -120,6 +125,18 @@ class PassSpec(Spec):
     kind: ClassVar[str] = "pass"
     base: ClassVar[str] = "lowtide.passes.base:Pass"
 
+    def load(self) -> object:
+        """Import the pass, which has to have the same name, since pipelines are printed with that.
+
+        Raises:
+            PluginError: as any contribution does, and when the names differ.
+        """
+        found = super().load()
+        named = getattr(found, "name", None)
+        if named != self.name:
+            raise PluginError(f"{self.implementation} has the name {named!r}", place=f"pass {self.name}")
+        return found
+
 
 @attrs.frozen(kw_only=True)
 class TargetSpec(Spec):
@@ -141,7 +158,7 @@ class TargetSpec(Spec):
         package, _, path = self.implementation.partition(":")
         try:
             return resources.files(package).joinpath(path).read_text("utf-8")
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, TypeError, ValueError) as error:
             raise PluginError(
                 f"{self.implementation} cannot be read: {error}", place=f"target {self.name}"
             ) from error
@@ -207,6 +224,6 @@ def _import(reference: str, place: str) -> object:
         found: object = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may fail with anything while it is imported
         raise PluginError(f"{reference} cannot be loaded: {error}", place=place) from error
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lowtide.ir import OPSET, Array, Constant, Graph, Node, QuantParams, Value
+from lowtide.errors import GraphError, nearest
+from lowtide.ir import OPSET, Array, Constant, DType, Graph, Node, QuantParams, Value
 from lowtide.ir.proto import dims, node_proto
 
 IR_VERSION = 10
@@ -20,27 +21,29 @@ def to_model(graph: Graph, *, quantized: bool, outputs: Sequence[str] | None = N
 
     Args:
         graph: what to build.
-        quantized: unfold the quantization of types into Q/DQ pairs; otherwise ignore that of activations and hand in the
-            real numbers that quantized constants stand for.
-        outputs: names of the values to return instead of the graph's outputs; a quantized value is returned as the real
-            numbers after its Q/DQ pair.
+        quantized: unfold the quantization of types into Q/DQ pairs; otherwise ignore that of activations and
+            hand in the real numbers that quantized constants stand for.
+        outputs: names of the values to return instead of the graph's outputs. A quantized value is returned
+            under its own name as the real numbers after its Q/DQ pair. The name of a quantized graph input
+            belongs to what is fed, so its real numbers are returned as ``<name>_dequantized``.
 
-    Codes of int32 have no QuantizeLinear in ONNX, so only constants may have them.
+    Raises:
+        GraphError: when an output does not exist, or a quantized value has no Q/DQ pair in ONNX: there is
+            no QuantizeLinear to int32, so only constants have such codes, and scales are float32.
     """
-    return _Builder(graph, quantized=quantized).model(outputs)
+    builder = _Builder(graph, quantized=quantized)
+    return builder.model(graph.outputs if outputs is None else [_find(graph, name) for name in outputs])
 
 
 def dequantize(codes: Array, quant: QuantParams) -> Array:
-    """Codes to float32, as DequantizeLinear does: the difference of integers is exact, one rounding in the product.
+    """Codes to float32, as DequantizeLinear does: the difference is exact, the product is rounded.
 
     Source: ONNX operator DequantizeLinear, opset 21.
     """
-    scale, zero = (
-        per_axis(np.array(quant.scale, np.float32), quant, codes.ndim),
-        np.array(quant.zero_point, np.int64),
-    )
-    shifted = codes.astype(np.int64) - per_axis(zero, quant, codes.ndim)
-    return shifted.astype(np.float32) * scale
+    scale = per_axis(np.array(quant.scale, np.float32), quant, codes.ndim)
+    zero = per_axis(np.array(quant.zero_point, np.int64), quant, codes.ndim)
+    product: Array = (codes.astype(np.int64) - zero).astype(np.float32) * scale
+    return product
 
 
 def per_axis(values: Array, quant: QuantParams, rank: int) -> Array:
@@ -50,16 +53,27 @@ def per_axis(values: Array, quant: QuantParams, rank: int) -> Array:
     return values.reshape([-1 if axis == quant.axis else 1 for axis in range(rank)])
 
 
+def _find(graph: Graph, name: str) -> Value:
+    if name not in graph.values:
+        raise GraphError("there is no such value to return", place=name, hint=nearest(name, graph.values))
+    return graph.values[name]
+
+
 class _Builder:
     def __init__(self, graph: Graph, *, quantized: bool) -> None:
         self.graph = graph
         self.quantized = quantized
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.names = set(graph.values)
+        self.names = {*graph.values, *(node.name for node in graph)}
+        self.raw: dict[Value, str] = {}
         self.readers: dict[Value, str] = {}
 
-    def model(self, outputs: Sequence[str] | None) -> onnx.ModelProto:
+    def model(self, wanted: Sequence[Value]) -> onnx.ModelProto:
+        for value in wanted:
+            # What is returned keeps the name of the value, so the tensor before its Q/DQ pair gets another.
+            if self.has_pair(value) and value.producer is not None and value not in self.raw:
+                self.raw[value] = self.fresh(f"{value.name}_raw")
         for value in self.graph.inputs:
             self.unfold(value)
         for value in self.graph.constants:
@@ -68,16 +82,11 @@ class _Builder:
             self.nodes.append(self.node(node))
             for value in node.outputs:
                 self.unfold(value)
-        wanted = self.graph.outputs if outputs is None else [self.graph.values[name] for name in outputs]
-        results = [self.result(value) for value in wanted]
         proto = helper.make_graph(
             self.nodes,
-            self.graph.name,
-            [
-                helper.make_tensor_value_info(v.name, v.type.dtype.onnx, dims(v.type))
-                for v in self.graph.inputs
-            ],
-            results,
+            self.graph.name or "graph",
+            [value_info(value.name, value) for value in self.graph.inputs],
+            [value_info(self.readers.get(value, value.name), value) for value in wanted],
             self.initializers,
         )
         opsets = [helper.make_opsetid("", OPSET)]
@@ -93,83 +102,76 @@ class _Builder:
 
     def initializer(self, base: str, array: Array) -> str:
         name = self.fresh(base)
-        self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
+        self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
     def scale_and_zero(self, base: str, quant: QuantParams) -> list[str]:
         shape = () if quant.axis is None else (-1,)
-        scale = self.initializer(f"{base}_scale", np.array(quant.scale, np.float32).reshape(shape))
-        zero = self.initializer(
-            f"{base}_zero_point", np.array(quant.zero_point, quant.dtype.numpy).reshape(shape)
-        )
-        return [scale, zero]
+        scale = np.array(quant.scale, np.float32).reshape(shape)
+        zero = np.array(quant.zero_point, quant.dtype.numpy).reshape(shape)
+        return [self.initializer(f"{base}_scale", scale), self.initializer(f"{base}_zero_point", zero)]
+
+    def has_pair(self, value: Value) -> bool:
+        """Whether an activation is followed by a Q/DQ pair."""
+        return self.quantized and value.type.quant is not None and not value.is_constant
 
     def constant(self, value: Value) -> None:
         assert value.constant is not None  # noqa: S101 - the caller lists constants
         quant = value.type.quant
         if quant is None:
             self.initializers.append(numpy_helper.from_array(_plain(value.constant), value.name))
-        elif not self.quantized:
-            self.initializers.append(
-                numpy_helper.from_array(dequantize(value.constant.array(), quant), value.name)
-            )
-        else:
-            codes = self.initializer(f"{value.name}_quantized", _plain(value.constant))
-            self.dequantize(value.name, codes, value.name, quant)
+            return
+        _check_float32(value)
+        if not self.quantized:
+            real = dequantize(value.constant.array(), quant)
+            self.initializers.append(numpy_helper.from_array(real, value.name))
+            return
+        codes = self.initializer(f"{value.name}_quantized", _plain(value.constant))
+        parameters = self.scale_and_zero(value.name, quant)
+        self.convert("DequantizeLinear", value, [codes, *parameters], value.name, quant)
 
-    def dequantize(self, base: str, codes: str, result: str, quant: QuantParams) -> None:
-        axis = {} if quant.axis is None else {"axis": quant.axis}
-        inputs = [codes, *self.scale_and_zero(base, quant)]
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear", inputs, [result], self.fresh(f"{base}_DequantizeLinear"), **axis
-            )
-        )
+    def convert(self, op: str, value: Value, inputs: list[str], result: str, quant: QuantParams) -> None:
+        made = helper.make_node(op, inputs, [result], self.fresh(f"{value.name}_{op}"))
+        if quant.axis is not None:
+            made.attribute.append(helper.make_attribute("axis", quant.axis))
+        self.nodes.append(made)
 
     def unfold(self, value: Value) -> None:
         """Put a Q/DQ pair behind a quantized activation and let its readers read that."""
         quant = value.type.quant
-        if quant is None or not self.quantized:
+        if quant is None or not self.has_pair(value):
             return
-        codes, real = self.fresh(f"{value.name}_quantized"), self.fresh(f"{value.name}_dequantized")
-        axis = {} if quant.axis is None else {"axis": quant.axis}
+        _check_float32(value)
+        if quant.dtype is DType.INT32:
+            raise GraphError("only constants are quantized to int32", place=value.name)
+        codes = self.fresh(f"{value.name}_quantized")
+        real = value.name if value in self.raw else self.fresh(f"{value.name}_dequantized")
         parameters = self.scale_and_zero(value.name, quant)
-        for op, source, result in (("QuantizeLinear", value.name, codes), ("DequantizeLinear", codes, real)):
-            name = self.fresh(f"{value.name}_{op}")
-            self.nodes.append(helper.make_node(op, [source, *parameters], [result], name, **axis))
+        before = self.raw.get(value, value.name)
+        self.convert("QuantizeLinear", value, [before, *parameters], codes, quant)
+        self.convert("DequantizeLinear", value, [codes, *parameters], real, quant)
         self.readers[value] = real
 
     def node(self, node: Node) -> onnx.NodeProto:
         inputs = ["" if value is None else self.readers.get(value, value.name) for value in node.inputs]
-        return node_proto(node, inputs)
-
-    def result(self, value: Value) -> onnx.ValueInfoProto:
-        name = self.readers.get(value, value.name)
-        if name != value.name:
-            name = self.swap(value, name)
-        return helper.make_tensor_value_info(name, value.type.dtype.onnx, dims(value.type))
-
-    def swap(self, value: Value, real: str) -> str:
-        """Let the returned tensor keep the name of the value: the tensor before its Q/DQ pair gets another one."""
-        if value.producer is None:
-            # An input cannot be renamed; its dequantized twin is returned under a name of its own.
-            return real
-        raw = self.fresh(f"{value.name}_raw")
-        for proto in self.nodes:
-            _rename(proto.output, value.name, raw)
-            _rename(proto.input, value.name, raw)
-        for proto in self.nodes:
-            _rename(proto.output, real, value.name)
-            _rename(proto.input, real, value.name)
-        self.readers[value] = value.name
-        return value.name
+        proto = node_proto(node, inputs)
+        for position, value in enumerate(node.outputs):
+            proto.output[position] = self.raw.get(value, value.name)
+        return proto
 
 
-def _rename(names: Iterable[str], old: str, new: str) -> None:
-    for position, name in enumerate(list(names)):
-        if name == old:
-            names[position] = new  # type: ignore[index]  # pyright: ignore[reportIndexIssue]  # a repeated proto field
+def value_info(name: str, value: Value) -> onnx.ValueInfoProto:
+    """An input or output under the given name, with the type of the value."""
+    return helper.make_tensor_value_info(name, value.type.dtype.onnx, dims(value.type))
+
+
+def _check_float32(value: Value) -> None:
+    if value.type.dtype is not DType.FLOAT32:
+        raise GraphError(
+            f"a quantized value stands for float32, this for {value.type.dtype}", place=value.name
+        )
 
 
 def _plain(constant: Constant) -> Array:
+    # numpy_helper copies; a memory map is handed in as the array that it is.
     return np.asarray(constant.array())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
+from onnx.external_data_helper import convert_model_to_external_data, write_external_data_tensors
 
 from lowtide.ir import Graph
 from lowtide.runtime.model import to_model
@@ -20,10 +20,14 @@ def save_model(graph: Graph, path: Path, *, quantized: bool) -> tuple[str, ...]:
         The names of the files, that of the data last where there is one.
     """
     model = to_model(graph, quantized=quantized)
-    size = sum(value.constant.nbytes for value in graph.constants if value.constant)
+    # Real numbers may take four times the bytes of the codes they come from, so the model itself is asked.
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if size <= EXTERNAL_LIMIT:
         path.write_bytes(model.SerializeToString(deterministic=True))
         return (path.name,)
     data = f"{path.name}.data"
-    onnx.save_model(model, path, save_as_external_data=True, location=data)
+    path.with_name(data).unlink(missing_ok=True)  # onnx would write behind what an older model left there
+    convert_model_to_external_data(model, location=data)
+    write_external_data_tensors(model, str(path.parent))
+    path.write_bytes(model.SerializeToString(deterministic=True))
     return (path.name, data)

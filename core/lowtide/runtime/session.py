@@ -1,6 +1,7 @@
 """ONNX Runtime, one thread a session; concurrency comes from frames in flight.
 
-Two frames on two sessions' worth of threads beat one session with two threads, and a thread that waits does not spin.
+Two frames on two sessions' worth of threads beat one session with two threads, and a thread that waits does
+not spin.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import onnx
-import onnxruntime as ort
+import onnxruntime  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
 
 from lowtide.errors import ModelError
 from lowtide.ir import Array
 
 T = TypeVar("T")
+
+_ort: Any = onnxruntime
 
 WORKERS = min(2, os.cpu_count() or 1)
 """Frames in flight: activations of this many frames are in memory at once."""
@@ -27,8 +30,8 @@ class Session:
     """A model ready to run.
 
     Args:
-        model: the model; Q/DQ pairs run as the float operations they are, without fusion into integer kernels, so that
-            the result does not depend on the integer instructions of the machine.
+        model: the model; Q/DQ pairs run as the float operations they are, not fused into integer kernels,
+            so that results do not depend on the integer instructions of the machine.
         optimize: let ONNX Runtime rewrite the graph; results of different levels differ in the last bits.
         disabled: names of optimizers to leave out.
 
@@ -39,17 +42,17 @@ class Session:
     def __init__(
         self, model: onnx.ModelProto, *, optimize: bool = True, disabled: Iterable[str] = ()
     ) -> None:
-        options = ort.SessionOptions()
+        options = _ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        level = ort.GraphOptimizationLevel
+        level = _ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         self.output_names: tuple[str, ...] = tuple(output.name for output in model.graph.output)
         try:
-            self._session = ort.InferenceSession(
+            self._session = _ort.InferenceSession(
                 model.SerializeToString(),
                 options,
                 providers=["CPUExecutionProvider"],
@@ -67,7 +70,7 @@ class Session:
             ModelError: when the run fails, with ONNX Runtime's words.
         """
         try:
-            results: list[Array] = self._session.run(None, dict(feeds))
+            results = cast("list[Array]", self._session.run(None, dict(feeds)))
         except Exception as error:
             raise ModelError(f"the run failed: {error}") from error
         return dict(zip(self.output_names, results, strict=True))
