@@ -15,13 +15,10 @@ from lowtide.target.model import SCHEMA_VERSION, Target
 
 Table = dict[str, Any]
 
-OWN_KEYS = frozenset({"schema", "extends", "abstract", "title", "remove_operators"})
+OWN_KEYS = frozenset({"schema", "name", "title", "summary", "extends", "abstract", "remove_operators"})
 """Top-level keys that describe one document and are not inherited."""
 
-_FROM_SPEC = frozenset({"name", "summary"})
-"""Fields of a target that its registration gives."""
-
-TOP_KEYS = OWN_KEYS | {field.name for field in attrs.fields(Target)} - _FROM_SPEC
+TOP_KEYS = OWN_KEYS | {field.name for field in attrs.fields(Target)}
 """Every key that may stand at the top of a document."""
 
 REPLACE = "replace_constraints"
@@ -75,10 +72,15 @@ def read_document(spec: TargetSpec) -> Document:
     _check_schema(document)
     for key in table:
         if key not in TOP_KEYS:
-            raise TargetError("unknown key", place=document.place(key), hint=_hint(key))
-    for key, kind in (("extends", str), ("abstract", bool), ("title", str)):
+            raise TargetError("unknown key", place=document.place(key), hint=nearest(key, TOP_KEYS))
+    for key, kind in _OWN_KINDS:
         if key in table and type(table[key]) is not kind:
             raise TargetError(f"expected {_KINDS[kind]}, found {table[key]!r}", place=document.place(key))
+    if table.get("name", spec.name) != spec.name:
+        raise TargetError(
+            f"the description calls itself {table['name']!r}, it is registered as {spec.name!r}",
+            place=document.place("name"),
+        )
     removed = table.get("remove_operators", [])
     if not _is_texts(removed):
         raise TargetError(
@@ -87,6 +89,7 @@ def read_document(spec: TargetSpec) -> Document:
     return document
 
 
+_OWN_KINDS = (("name", str), ("title", str), ("summary", str), ("extends", str), ("abstract", bool))
 _KINDS: Mapping[type, str] = {str: "a text", bool: "true or false"}
 
 
@@ -100,23 +103,14 @@ def _check_schema(document: Document) -> None:
         )
 
 
-def _hint(key: str) -> str:
-    if key in _FROM_SPEC:
-        return f"the {key} is given where the target is registered, in TargetSpec"
-    return nearest(key, TOP_KEYS)
-
-
 def as_table(found: object) -> Table | None:
     """What TOML read, where it is a table."""
     return cast(Table, found) if isinstance(found, dict) else None
 
 
-def as_list(found: object) -> list[Any] | None:
+def as_list(found: object) -> list[object] | None:
     """What TOML read, where it is a list."""
-    if not isinstance(found, list):
-        return None
-    entries: list[Any] = found
-    return entries
+    return cast(list[object], found) if isinstance(found, list) else None
 
 
 def _is_texts(found: object) -> bool:

@@ -109,12 +109,13 @@ def _descendants(name: str, registry: Registry) -> tuple[Document, ...]:
 
 def _build(spec: TargetSpec, chain: tuple[Document, ...]) -> Target:
     table = merge_chain(chain)
-    table.update(name=spec.name, title=chain[-1].table.get("title", spec.name), summary=spec.summary)
+    own = chain[-1].table
+    table.update(name=spec.name, title=own.get("title", spec.name), summary=own.get("summary", spec.summary))
     try:
         target = structure_target(table)
     except WrongTableError as error:
         raise _error(chain, error.problem) from error
-    for problem in (_widths(target), _scale_types(target), _operators(target)):
+    for problem in (_widths(target), _scale_types(target), _operators(target), _levels(target)):
         if problem is not None:
             raise _error(chain, problem)
     for op, rule in target.operators.items():
@@ -145,9 +146,12 @@ def _writes(document: Document, path: tuple[str, ...]) -> bool:
 def _widths(target: Target) -> Problem | None:
     if not target.bits or not set(target.bits) <= set(WIDTHS):
         return Problem(("bits",), f"expected one or both of {WIDTHS}, found {target.bits}")
-    missing = [bits for bits in target.bits if str(bits) not in target.bias.accumulator_bits]
-    if missing:
-        return Problem(("bias", "accumulator_bits"), f"there is no entry for {missing[0]} bits")
+    for width in target.bias.accumulator_bits:
+        if width not in {str(bits) for bits in WIDTHS}:
+            return Problem(("bias", "accumulator_bits", width), f"expected one of {WIDTHS} as key")
+    for bits in WIDTHS:
+        if str(bits) not in target.bias.accumulator_bits:
+            return Problem(("bias", "accumulator_bits"), f"there is no entry for {bits} bits")
     for op, rule in target.operators.items():
         for number, constraint in enumerate(rule.constraints):
             if not set(constraint.bits) <= set(WIDTHS):
@@ -164,6 +168,13 @@ def _scale_types(target: Target) -> Problem | None:
         known = ", ".join(str(number) for number in sorted(target.scale_rules))
         found = target.default_scale_type
         return Problem(("default_scale_type",), f"expected one of the scale rules {known}, found {found}")
+    return None
+
+
+def _levels(target: Target) -> Problem | None:
+    for level in target.weights:
+        if not (level.isascii() and level.isdigit()):
+            return Problem(("weights", level), f"expected an accuracy level as key, found {level!r}")
     return None
 
 
