@@ -1,0 +1,10 @@
+"""Calibration and evaluation frames, one at a time."""
+
+from __future__ import annotations
+
+from lowtide.data.fit import DataSource
+from lowtide.data.open import open_data
+from lowtide.data.preprocess import Preprocess
+from lowtide.data.source import Frame, InputSpec
+
+__all__ = ["DataSource", "Frame", "InputSpec", "Preprocess", "open_data"]
