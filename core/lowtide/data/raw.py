@@ -30,7 +30,8 @@ class ArraySource(RawSource):
         self.arrays = arrays
         self.labels = labels
         self.place = place
-        lengths = {len(array) for array in (*arrays.values(), *(() if labels is None else (labels,)))}
+        everything = [*arrays.values(), *([] if labels is None else [labels])]
+        lengths = {len(array) for array in everything}
         if len(lengths) != 1:
             raise DataError(f"the arrays have different numbers of frames: {sorted(lengths)}", place=place)
         self._count = lengths.pop()
@@ -74,7 +75,9 @@ class NpzSource(RawSource):
         self.label = names[0] if names and len(self.headers) > 1 else None
         lengths = {shape[0] if shape else 0 for shape, _ in self.headers.values()}
         if len(lengths) != 1:
-            raise DataError(f"the arrays have different numbers of frames: {sorted(lengths)}", place=str(path))
+            raise DataError(
+                f"the arrays have different numbers of frames: {sorted(lengths)}", place=str(path)
+            )
         self._count = lengths.pop()
 
     @property
@@ -137,8 +140,9 @@ class _MemberReader:
 class FolderSource(RawSource):
     """A folder with one file a frame: images, ``.npy`` or ``.npz``."""
 
-    def __init__(self, folder: Path, files: Sequence[Path], preprocess: Preprocess | None, *, grey: bool) ->
-    None:
+    def __init__(
+        self, folder: Path, files: Sequence[Path], preprocess: Preprocess | None, *, grey: bool
+    ) -> None:
         self.folder = folder
         self.files = tuple(files)
         self.preprocess = preprocess
@@ -251,9 +255,7 @@ def _named(item: Any, place: str) -> Mapping[str, Array]:
         return {str(name): np.asarray(array) for name, array in item.items()}
     array = np.asarray(item)
     if array.dtype == object:
-        raise DataError(
-            f"expected an array or a mapping of arrays, found {type(item).__name__}", place=place
-        )
+        raise DataError(f"expected an array or a mapping of arrays, found {type(item).__name__}", place=place)
     return {"": array}
 
 
