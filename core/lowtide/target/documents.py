@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -160,7 +159,7 @@ def merge_chain(chain: Iterable[Document]) -> Table:
     """
     merged: Table = {}
     for document in chain:
-        own = copy.deepcopy({key: entry for key, entry in document.table.items() if key not in OWN_KEYS})
+        own = {key: entry for key, entry in document.table.items() if key not in OWN_KEYS}
         _remove_operators(merged, document)
         _settle_scale_types(merged, own)
         operators = own.pop("operators", {})
@@ -219,9 +218,10 @@ def _merge_operator(base: object, child: object, place: str) -> object:
     inherited, own = as_table(base), as_table(child)
     if inherited is None or own is None:
         return child
-    replace = own.pop(REPLACE, False)
+    replace = own.get(REPLACE, False)
     if not isinstance(replace, bool):
         raise TargetError(f"expected true or false, found {replace!r}", place=place)
+    own = {key: entry for key, entry in own.items() if key != REPLACE}
     if "constraints" in own and not replace:
         own["constraints"] = _joined(inherited.get("constraints", []), own["constraints"])
     return _merged(inherited, own)

@@ -51,7 +51,7 @@ def load_target(name: str, registry: Registry) -> Target:
     spec = registry.get(TargetSpec, name)
     chain = read_chain(spec.name, registry)
     if chain[-1].abstract:
-        concrete = [entry.name for entry in _descendants(spec.name, registry) if not entry.abstract]
+        concrete = [entry.name for entry in _family(spec.name, registry) if not entry.abstract]
         raise TargetError(
             "the target is there to be extended and cannot be selected",
             place=chain[-1].place(),
@@ -95,14 +95,15 @@ def _listing(spec: TargetSpec, registry: Registry) -> TargetListing:
     return listing
 
 
-def _descendants(name: str, registry: Registry) -> tuple[Document, ...]:
+def _family(name: str, registry: Registry) -> tuple[Document, ...]:
+    """A description and all that extend it, directly or not."""
     found: list[Document] = []
     for spec in registry.all(TargetSpec):
         try:
             chain = read_chain(spec.name, registry)
         except LowtideError:
             continue  # a broken relative is reported when it is asked for
-        if spec.name != name and any(document.name == name for document in chain):
+        if any(document.name == name for document in chain):
             found.append(chain[-1])
     return tuple(found)
 

@@ -134,6 +134,7 @@ def test_everything_else_of_python_is_refused(text: str) -> None:
         ("a", "number, expected a condition"),
         ("a == name", "compares a number with a text"),
         ("name < 'z'", "compares"),
+        ("name in dims", "compares a text with a tuple of numbers"),
         ("on and a", "'a' is a number, expected a truth"),
         ("a in dims and a in name", "compares a number with a text"),
         ("(1, 'x') == dims", "'x'"),

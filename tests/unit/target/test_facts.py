@@ -94,6 +94,22 @@ def test_a_one_dimensional_convolution_has_no_height() -> None:
     assert made["depthwise"] is False
 
 
+def test_groups_of_several_channels_are_not_depthwise_and_weights_count_no_dimensions() -> None:
+    facts = node_facts(
+        node(
+            """input %x: float32[1, 8, 6, 6]
+            const %w: float32[4, 4, 3, 3] = fill(0.5)
+            %y: float32[*] = Conv(%x, %w) {group=2}"""
+        )
+    )
+    assert (facts["group"], facts["depthwise"], facts["non_singleton"]) == (2, False, 3)
+
+
+def test_small_ranks_have_no_batch_and_no_plane() -> None:
+    facts = node_facts(node("input %x: float32[5, 7]\n%y: float32[*] = Relu(%x)"))
+    assert (facts["batch"], facts["height"], facts["width"], facts["rank"]) == (None, None, None, 2)
+
+
 def test_an_open_dimension_leaves_the_facts_that_need_it_without_meaning() -> None:
     facts = node_facts(node("input %x: float32[?, 4, 30, 30]\n%y: float32[*] = Relu(%x)"))
     assert (facts["shape"], facts["elements"], facts["batch"], facts["non_singleton"]) == (None,) * 4
@@ -144,6 +160,7 @@ def test_the_bounds_of_clip_are_infinite_when_left_out_and_unknown_when_computed
     [
         ("const %s: float32[4] = [1.0, 1.0, 2.0, 4.0]", "Resize(%x, _, %s)"),
         ("const %s: float32[2] = [2.0, 4.0]", "Resize(%x, _, %s) {axes=[2, 3]}"),
+        ("const %s: float32[2] = [4.0, 2.0]", "Resize(%x, _, %s) {axes=[-1, -2]}"),
         ("const %s: int64[4] = [1, 3, 16, 32]", "Resize(%x, _, _, %s)"),
     ],
 )

@@ -116,7 +116,8 @@ def test_integer_arithmetic_runs_on_the_host(target: Target) -> None:
         %k: int64[2] = Mul(%j, %s)
         %y: float32[?, ?] = Reshape(%x, %k)
         %m: int64[1, ?] = ArgMax(%y)
-        return %m
+        %f: float32[2] = Cast(%i) {to=1}
+        return %m, %f
         }"""
     )
     integers = "works on integers that are not codes"
@@ -126,6 +127,7 @@ def test_integer_arithmetic_runs_on_the_host(target: Target) -> None:
         "k": f"Mul: {integers}",
         "y": "0",
         "m": "0",
+        "f": f"Cast: {integers}",
     }
 
 
