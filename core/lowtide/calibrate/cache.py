@@ -15,7 +15,6 @@ from typing import IO
 
 import attrs
 import numpy as np
-import onnxruntime as ort
 import platformdirs
 
 from lowtide.calibrate.api import Statistic, TensorInfo
@@ -26,7 +25,7 @@ DISTRIBUTION = "lowtide"
 FORMAT = 1
 """Raised when the files change their meaning."""
 
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @attrs.frozen
@@ -69,7 +68,8 @@ class CacheEntry:
         """A chunk, or ``None`` if it is not there or damaged."""
         path = self.path(index)
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # numpy leaves a file that it opened itself open when it turns out to be no archive.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
         except FileNotFoundError:
             return None
@@ -122,7 +122,7 @@ def cache_key(
     content = [
         FORMAT,
         _version(DISTRIBUTION),
-        ort.__version__,
+        _version("onnxruntime"),
         print_graph(graph),
         fingerprint,
         [_identity(kind) for kind in statistics],

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
-import numpy as np
 
 from lowtide.calibrate.api import Statistic, TensorInfo
 from lowtide.calibrate.cache import CacheEntry, StatisticsCache, cache_key
 from lowtide.calibrate.minmax import MinMax
 from lowtide.calibrate.observe import observed_tensors
 from lowtide.calibrate.pipeline import in_order
-from lowtide.calibrate.probes import ArrayProbe, ExtremesProbe, Observation, Probe, observed_graph
+from lowtide.calibrate.probes import ArrayProbe, ExtremesProbe, Probe, observed_graph
+from lowtide.calibrate.tally import Tally
+from lowtide.data import DataSource, Frame
+from lowtide.data.source import evenly_spread
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import DataError
-from lowtide.ir import Array, Graph
-
-if TYPE_CHECKING:
-    from lowtide.data import DataSource, Frame
+from lowtide.ir import Graph
 
 CHUNK = 64
 """Frames between two saves."""
@@ -59,11 +57,9 @@ class Collected:
         return found
 
 
-def array_positions(count: int | None, wanted: int) -> range | frozenset[int]:
-    """Which frames are seen whole: the middles of `wanted` equal parts, or the first of an unknown count."""
-    if count is None or count <= wanted:
-        return range(wanted)
-    return frozenset((2 * part + 1) * count // (2 * wanted) for part in range(wanted))
+def array_positions(count: int | None, wanted: int) -> frozenset[int]:
+    """Which frames are seen whole: `wanted` evenly spread ones, or the first of an unknown count."""
+    return frozenset(range(wanted) if count is None else evenly_spread(count, wanted))
 
 
 def collect(
@@ -96,31 +92,18 @@ def collect(
         QuantizationError: when one of `tensors` is none that can be observed.
     """
     infos = observed_tensors(graph, tensors)
-    named: dict[str, type[Statistic]] = {kind.name: kind for kind in [*statistics, MinMax]}
-    kinds = tuple(named.values())
+    every: list[type[Statistic]] = [*statistics, MinMax]
+    kinds = tuple({kind.name: kind for kind in every}.values())
     needs_arrays = any(kind.wants == "array" for kind in kinds)
     whole = array_positions(source.count, array_frames if needs_arrays else 0)
     fingerprint = source.fingerprint() if cache else None
     entry = None
     if cache and fingerprint is not None:
         key = cache_key(graph, fingerprint, kinds, infos, sorted(whole))
-        entry = cache.entry(key, diagnostics or Diagnostics())
-    stream = _Stream(graph, source, infos, whole)
-    total = _Chunk.empty(kinds, infos)
-    for index in itertools.count():
-        if source.count is not None and total.frames >= source.count:
-            break
-        chunk = None if entry is None else _load(entry, index, kinds, infos)
-        if chunk is None:
-            report = progress or _silent
-            chunk = _compute(stream, index * CHUNK, _Chunk.empty(kinds, infos), report)
-            if entry:
-                entry.save(index, chunk.save())
+        entry = cache.entry(key, Diagnostics() if diagnostics is None else diagnostics)
+    total = Tally.empty(kinds, infos)
+    for chunk in _chunks(_Stream(graph, source, infos, whole), entry, total, progress or _silent):
         total.merge(chunk)
-        if progress:
-            progress(total.frames, source.count)
-        if chunk.frames < CHUNK:
-            break
     if not total.frames:
         raise DataError("there is no frame to calibrate with", hint="give at least one frame")
     return Collected(total.frames, total.array_frames, {info.name: info for info in infos}, total.statistics)
@@ -130,77 +113,42 @@ def _silent(done: int, total: int | None) -> None:
     del done, total
 
 
-@attrs.define
-class _Chunk:
-    kinds: Sequence[type[Statistic]]
-    infos: Sequence[TensorInfo]
-    statistics: dict[str, dict[str, Statistic]]
-    frames: int = 0
-    array_frames: int = 0
-
-    @classmethod
-    def empty(cls, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]) -> _Chunk:
-        return cls(kinds, infos, {info.name: {kind.name: kind(info) for kind in kinds} for info in infos})
-
-    def update(self, seen: Observation) -> None:
-        self.frames += 1
-        self.array_frames += seen.arrays is not None
-        for tensor, accumulators in self.statistics.items():
-            for accumulator in accumulators.values():
-                if accumulator.wants == "extremes":
-                    accumulator.update(seen.extremes[tensor])
-                elif seen.arrays is not None:
-                    accumulator.update(seen.arrays[tensor])
-
-    def merge(self, later: _Chunk) -> None:
-        self.frames += later.frames
-        self.array_frames += later.array_frames
-        for tensor, accumulators in self.statistics.items():
-            for name, accumulator in accumulators.items():
-                accumulator.merge(later.statistics[tensor][name])
-
-    def save(self) -> dict[str, Array]:
-        saved: dict[str, Array] = {"frames": np.array([self.frames, self.array_frames])}
-        for position, accumulators in enumerate(self.statistics.values()):
-            for name, accumulator in accumulators.items():
-                saved |= {f"{position}/{name}/{part}": data for part, data in accumulator.save().items()}
-        return saved
-
-    def load(self, saved: Mapping[str, Array]) -> None:
-        self.frames, self.array_frames = (int(entry) for entry in saved["frames"])
-        parts: dict[tuple[int, str], dict[str, Array]] = {}
-        for path, data in saved.items():
-            if path != "frames":
-                position, name, part = path.split("/", 2)
-                parts.setdefault((int(position), name), {})[part] = data
-        for number, info in enumerate(self.infos):
-            for kind in self.kinds:
-                found = parts.get((number, kind.name), {})
-                self.statistics[info.name][kind.name] = kind.load(info, found)
+def _chunks(stream: _Stream, entry: CacheEntry | None, like: Tally, progress: Progress) -> Iterator[Tally]:
+    """The statistics of every `CHUNK` frames, from the cache or by running them."""
+    count = stream.source.count
+    for index in itertools.count():
+        start = index * CHUNK
+        if count is not None and start >= count:
+            return
+        chunk = None if entry is None else _load(entry, index, like)
+        if chunk is None:
+            chunk = _run(stream, start, Tally.empty(like.kinds, like.infos), progress)
+            if entry is not None:
+                entry.save(index, chunk.save())
+        else:
+            progress(start + chunk.frames, count)
+        yield chunk
+        if chunk.frames < CHUNK:
+            return
 
 
-def _load(
-    entry: CacheEntry, index: int, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]
-) -> _Chunk | None:
+def _load(entry: CacheEntry, index: int, like: Tally) -> Tally | None:
     saved = entry.load(index)
     if saved is None:
         return None
-    chunk = _Chunk.empty(kinds, infos)
     try:
-        chunk.load(saved)
+        return Tally.load(like.kinds, like.infos, saved)
     except (LookupError, ValueError, TypeError) as error:
         entry.damaged(index, error)
         return None
-    return chunk
 
 
-def _compute(stream: _Stream, start: int, chunk: _Chunk, progress: Progress) -> _Chunk:
-    total = stream.source.count
-    for frame, seen in in_order(lambda job: job[1].observe(job[0].feeds), stream.jobs(start)):
+def _run(stream: _Stream, start: int, chunk: Tally, progress: Progress) -> Tally:
+    for (frame, _), seen in in_order(lambda job: job[1].observe(job[0].feeds), stream.jobs(start)):
         if not seen.finite:
-            stream.explain(frame[0])
+            stream.explain(frame)
         chunk.update(seen)
-        progress(start + chunk.frames, total)
+        progress(start + chunk.frames, stream.source.count)
     return chunk
 
 
@@ -212,7 +160,7 @@ class _Stream:
         graph: Graph,
         source: DataSource,
         infos: Sequence[TensorInfo],
-        whole: range | frozenset[int],
+        whole: frozenset[int],
     ) -> None:
         self.source = source
         self._graph = graph

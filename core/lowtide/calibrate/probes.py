@@ -160,8 +160,8 @@ class ExtremesProbe(Probe):
 
     def _reduce(self, graph: onnx.GraphProto, info: TensorInfo, kind: str, op: str) -> None:
         rank, batch = len(info.shape), info.shape[0]
-        # Only results with the same batch size can be concatenated along the channels, and the concatenation keeps
-        # the blocked layout only if all numbers of channels are multiples of a block.
+        # Only results with the same batch size can be concatenated along the channels, and the concatenation
+        # keeps the blocked layout only if all numbers of channels are multiples of a block.
         key = (kind, rank, info.name if batch is None else batch, info.channels % BLOCK == 0)
         group = self._groups.setdefault(key, _Group(f"{self._prefix}/{len(self._groups)}/{kind}", kind))
         result = f"{self._prefix}/{kind}/{info.name}"

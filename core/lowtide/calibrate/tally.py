@@ -1,0 +1,86 @@
+"""The statistics of all tensors over some frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from lowtide.calibrate.api import Statistic, TensorInfo
+from lowtide.calibrate.probes import Observation
+from lowtide.ir import Array
+
+
+@attrs.define
+class Tally:
+    """Statistics that grow frame by frame, or by merging.
+
+    Attributes:
+        kinds: which statistics.
+        infos: of which tensors.
+        statistics: by tensor, then by name.
+        frames: how many frames were seen.
+        array_frames: how many of them whole.
+    """
+
+    kinds: Sequence[type[Statistic]]
+    infos: Sequence[TensorInfo]
+    statistics: dict[str, dict[str, Statistic]]
+    frames: int = 0
+    array_frames: int = 0
+
+    @classmethod
+    def empty(cls, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]) -> Tally:
+        """One that has seen nothing."""
+        return cls(kinds, infos, {info.name: {kind.name: kind(info) for kind in kinds} for info in infos})
+
+    def update(self, seen: Observation) -> None:
+        """Take in one frame."""
+        self.frames += 1
+        self.array_frames += seen.arrays is not None
+        for tensor, accumulators in self.statistics.items():
+            for accumulator in accumulators.values():
+                if accumulator.wants == "extremes":
+                    accumulator.update(seen.extremes[tensor])
+                elif seen.arrays is not None:
+                    accumulator.update(seen.arrays[tensor])
+
+    def merge(self, later: Tally) -> None:
+        """Take in what was seen on later frames."""
+        self.frames += later.frames
+        self.array_frames += later.array_frames
+        for tensor, accumulators in self.statistics.items():
+            for name, accumulator in accumulators.items():
+                accumulator.merge(later.statistics[tensor][name])
+
+    def save(self) -> dict[str, Array]:
+        """The state as arrays, for `load`; names hold no tensor names, which may hold anything."""
+        saved: dict[str, Array] = {"frames": np.array([self.frames, self.array_frames])}
+        for position, accumulators in enumerate(self.statistics.values()):
+            for name, accumulator in accumulators.items():
+                saved |= {f"{position}/{name}/{part}": data for part, data in accumulator.save().items()}
+        return saved
+
+    @classmethod
+    def load(
+        cls, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo], saved: Mapping[str, Array]
+    ) -> Tally:
+        """What `save` has written.
+
+        Raises:
+            LookupError: when something is missing.
+            ValueError: when an array is not what its statistic expects.
+        """
+        made = cls.empty(kinds, infos)
+        made.frames, made.array_frames = (int(entry) for entry in saved["frames"])
+        parts: dict[tuple[str, str], dict[str, Array]] = {}
+        for path, data in saved.items():
+            if path != "frames":
+                position, name, part = path.split("/", 2)
+                parts.setdefault((position, name), {})[part] = data
+        for number, info in enumerate(infos):
+            for kind in kinds:
+                found = parts.get((f"{number}", kind.name), {})
+                made.statistics[info.name][kind.name] = kind.load(info, found)
+        return made
