@@ -58,7 +58,7 @@ class ArraySource(RawSource):
 
 
 class NpzSource(RawSource):
-    """One ``.npz`` with a leading frame axis in every array; frames are read out of the archive one by one."""
+    """One ``.npz`` with a leading frame axis in every array; frames are read out of it one by one."""
 
     def __init__(self, path: Path, inputs: Sequence[InputSpec]) -> None:
         self.path = path

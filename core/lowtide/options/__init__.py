@@ -1,0 +1,30 @@
+"""Options: one typed schema, layers with origins, files."""
+
+from __future__ import annotations
+
+from lowtide.options.fields import Effect, Kind, OptionInfo
+from lowtide.options.files import LoadedOptions, load_options_file, parse_assignment
+from lowtide.options.resolve import (
+    EffectiveOption,
+    OptionLayer,
+    ResolvedOptions,
+    resolve_options,
+    vendor_options,
+)
+from lowtide.options.schema import FIELDS, CompileOptions
+
+__all__ = [
+    "FIELDS",
+    "CompileOptions",
+    "Effect",
+    "EffectiveOption",
+    "Kind",
+    "LoadedOptions",
+    "OptionInfo",
+    "OptionLayer",
+    "ResolvedOptions",
+    "load_options_file",
+    "parse_assignment",
+    "resolve_options",
+    "vendor_options",
+]

@@ -1,0 +1,107 @@
+"""Options files: JSON, YAML, and the vendor's model-zoo configurations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+from lowtide.errors import OptionError
+from lowtide.options.resolve import OptionLayer
+
+SESSION_KEYS = ("input_mean", "input_scale", "input_optimization")
+SKIPPED_RUNTIME_KEYS = ("info", "platform", "version", "tidl_tools_path", "artifacts_folder", "import")
+"""Entries of a runtime_options block that describe the vendor's installation."""
+
+
+@attrs.frozen
+class LoadedOptions:
+    """What an options file says.
+
+    Attributes:
+        layer: the options.
+        preprocess: the preprocessing block, ``None`` without one.
+        model_path: the model that the file is about, if it says.
+        ignored: blocks that have no meaning here.
+    """
+
+    layer: OptionLayer
+    preprocess: Mapping[str, Any] | None = None
+    model_path: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+def load_options_file(path: Path) -> LoadedOptions:
+    """Read an options file.
+
+    Raises:
+        OptionError: when it is missing, does not parse (with line and column), or is no mapping.
+    """
+    found = _parse(path)
+    if not isinstance(found, Mapping):
+        raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
+    origin = f"options file {path.name}"
+    if "session" not in found:
+        return LoadedOptions(OptionLayer(origin, {str(key): value for key, value in found.items()}))
+    return _model_zoo(found, origin, str(path))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of the command line; the value is read as YAML.
+
+    Raises:
+        OptionError: when there is no ``=`` or the value does not parse.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise OptionError(f"expected KEY=VALUE, found {text!r}", place="--set")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    # Pipelines hold commas and braces that YAML would take apart.
+    return key.strip(), value if isinstance(parsed, Mapping) else "" if parsed is None else parsed
+
+
+def _parse(path: Path) -> Any:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"cannot be read: {error}", place=str(path)) from error
+    try:
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise OptionError(error.msg, place=f"{path}:{error.lineno}:{error.colno}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise OptionError(f"is no YAML: {error.problem}", place=where) from error
+    except yaml.YAMLError as error:
+        raise OptionError(f"is no YAML: {error}", place=str(path)) from error
+
+
+def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptions:
+    session = _block(found, "session", place)
+    runtime = _block(session, "runtime_options", place)
+    values = {key: value for key, value in runtime.items() if key not in SKIPPED_RUNTIME_KEYS}
+    values |= {key: session[key] for key in SESSION_KEYS if session.get(key) is not None}
+    preprocess = dict(_block(found, "preprocess", place))
+    for key in ("input_mean", "input_scale"):
+        if session.get(key) is not None and not session.get("input_optimization"):
+            preprocess[key] = session[key]
+    model = session.get("model_path")
+    ignored = tuple(str(key) for key in found if key not in {"session", "preprocess"})
+    return LoadedOptions(
+        OptionLayer(origin, values), preprocess or None, None if model is None else str(model), ignored
+    )
+
+
+def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
+    block = mapping.get(name) or {}
+    if not isinstance(block, Mapping):
+        raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{place}, {name}")
+    return {str(key): value for key, value in block.items()}

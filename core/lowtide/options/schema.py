@@ -1,0 +1,219 @@
+"""All options, by the vendor's names where they are the vendor's.
+
+Source: the vendor's published option lists of its compile tools and of its benchmark and runner repositories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from lowtide.options.fields import Effect, Kind, OptionInfo, option
+
+A = "advanced_options:"
+_VENDOR, _LATER = Effect.VENDOR_ONLY, Effect.UNAVAILABLE
+
+
+@attrs.frozen(kw_only=True)
+class CompileOptions:
+    """The effective value of every option; field names are the keys without their prefix."""
+
+    tensor_bits: int = option(
+        "tensor_bits", Kind.INT, 8, "width of tensors; 32 is float", choices=(8, 16, 32)
+    )
+    accuracy_level: int = option(
+        "accuracy_level",
+        Kind.INT,
+        1,
+        "0: running average of extremes; 1: extremes over all frames and corrected biases",
+        choices=(0, 1, 2, 9),
+        available=(0, 1),
+    )
+    quantization_scale_type: int | None = option(
+        f"{A}quantization_scale_type",
+        Kind.INT,
+        None,
+        "0: non-power-of-two; 1: power-of-two; 3: as in a TFLite file; 4: asymmetric; default: the device's",
+        choices=(0, 1, 3, 4),
+    )
+    calibration_frames: int | None = option(
+        f"{A}calibration_frames",
+        Kind.INT,
+        None,
+        "use this many evenly spread frames; default: all",
+        minimum=1,
+    )
+    calibration_iterations: int = option(
+        f"{A}calibration_iterations",
+        Kind.INT,
+        50,
+        "iterations of the vendor's bias calibration; the closed form here needs none",
+        effect=_VENDOR,
+        minimum=1,
+    )
+    activation_clipping: bool = option(
+        f"{A}activation_clipping", Kind.FLAG, True, "level 9 only", effect=_VENDOR
+    )
+    weight_clipping: bool = option(f"{A}weight_clipping", Kind.FLAG, True, "level 9 only", effect=_VENDOR)
+    bias_calibration: bool = option(f"{A}bias_calibration", Kind.FLAG, True, "level 9 only", effect=_VENDOR)
+    bias_calibration_factor: float = option(
+        f"{A}bias_calibration_factor",
+        Kind.FLOAT,
+        0.05,
+        "step of the vendor's bias calibration",
+        effect=_VENDOR,
+    )
+    channel_wise_quantization: bool = option(
+        f"{A}channel_wise_quantization",
+        Kind.FLAG,
+        False,
+        "a weight scale per channel for depthwise convolutions under scale types 0 and 1",
+    )
+    bias_clipping: bool | None = option(
+        f"{A}bias_clipping",
+        Kind.FLAG,
+        None,
+        "where biases have 16 bits: 1 lets them saturate, 0 raises the weight scale instead",
+    )
+    mixed_precision_factor: float = option(
+        f"{A}mixed_precision_factor", Kind.FLOAT, -1.0, "latency budget of mixed precision", available=(-1.0,)
+    )
+    output_feature_16bit_names_list: tuple[str, ...] = option(
+        f"{A}output_feature_16bit_names_list",
+        Kind.NAMES,
+        (),
+        "layers whose output has 16 bits",
+        effect=_LATER,
+    )
+    params_16bit_names_list: tuple[str, ...] = option(
+        f"{A}params_16bit_names_list", Kind.NAMES, (), "layers whose parameters have 16 bits", effect=_LATER
+    )
+    prequantized_model: bool = option(
+        f"{A}prequantized_model", Kind.FLAG, False, "scales come from the model", effect=_LATER
+    )
+    quant_params_proto_path: str = option(
+        f"{A}quant_params_proto_path", Kind.TEXT, "", "quantization proto to write or read", effect=_LATER
+    )
+    pre_batchnorm_fold: bool = option(
+        f"{A}pre_batchnorm_fold", Kind.FLAG, True, "fold a batch normalization at the input", effect=_VENDOR
+    )
+    add_data_convert_ops: int = option(
+        f"{A}add_data_convert_ops",
+        Kind.INT,
+        0,
+        "conversions at the borders",
+        effect=_VENDOR,
+        choices=(0, 1, 2, 3),
+    )
+    high_resolution_optimization: bool = option(
+        f"{A}high_resolution_optimization", Kind.FLAG, False, "memory tiling", effect=_VENDOR
+    )
+    enable_tfr_optimization: int = option(
+        f"{A}enable_tfr_optimization", Kind.INT, 0, "transformer blocks", effect=_VENDOR, choices=(0, 1, 2)
+    )
+    net_inelement_type: str = option(
+        f"{A}net_inelement_type", Kind.TEXT, "", "element type of the input", effect=_VENDOR
+    )
+    deny_list_layer_type: tuple[str, ...] = option(
+        "deny_list:layer_type", Kind.NAMES, (), "operators that run on the host"
+    )
+    deny_list_layer_name: tuple[str, ...] = option(
+        "deny_list:layer_name", Kind.NAMES, (), "layers that run on the host"
+    )
+    allow_list_layer_name: tuple[str, ...] = option(
+        "allow_list:layer_name", Kind.NAMES, (), "layers that alone run on the accelerator"
+    )
+    max_num_subgraphs: int | None = option(
+        "max_num_subgraphs",
+        Kind.INT,
+        None,
+        "parts that the accelerator may get; default: the device's",
+        minimum=1,
+    )
+    max_num_subgraph_nodes: int = option(
+        f"{A}max_num_subgraph_nodes", Kind.INT, 864, "nodes of one part", effect=_VENDOR, minimum=1
+    )
+    meta_arch_type: int = option(
+        "object_detection:meta_arch_type", Kind.INT, -1, "kind of detection head", effect=_VENDOR
+    )
+    meta_layers_names_list: str = option(
+        "object_detection:meta_layers_names_list",
+        Kind.TEXT,
+        "",
+        "prototxt of the detection head",
+        effect=_VENDOR,
+    )
+    confidence_threshold: float | None = option(
+        "object_detection:confidence_threshold", Kind.FLOAT, None, "of detections", effect=_VENDOR
+    )
+    nms_threshold: float | None = option(
+        "object_detection:nms_threshold", Kind.FLOAT, None, "of detections", effect=_VENDOR
+    )
+    top_k: int | None = option("object_detection:top_k", Kind.INT, None, "of detections", effect=_VENDOR)
+    keep_top_k: int | None = option(
+        "object_detection:keep_top_k", Kind.INT, None, "of detections", effect=_VENDOR
+    )
+    model_type: str = option("model_type", Kind.TEXT, "", "OD for detectors", effect=_VENDOR)
+    inference_mode: int = option(f"{A}inference_mode", Kind.INT, 0, "use of several cores", effect=_VENDOR)
+    num_cores: int = option(f"{A}num_cores", Kind.INT, 1, "cores", effect=_VENDOR, minimum=1)
+    core_number: int = option("core_number", Kind.INT, 1, "core", effect=_VENDOR)
+    c7x_firmware_version: str = option(
+        f"{A}c7x_firmware_version", Kind.TEXT, "", "firmware to compile for", effect=_VENDOR
+    )
+    debug_level: int = option("debug_level", Kind.INT, 0, "verbosity of the vendor's tool", effect=_VENDOR)
+    ti_internal_nc_flag: int = option(
+        "ti_internal_nc_flag", Kind.INT, 0, "of the vendor's tool", effect=_VENDOR
+    )
+    temp_buffer_dir: str = option(f"{A}temp_buffer_dir", Kind.TEXT, "", "scratch folder", effect=_VENDOR)
+    log_file_name: str = option(
+        f"{A}log_file_name", Kind.TEXT, "", "log of the vendor's tool", effect=_VENDOR
+    )
+    network_name: str = option(
+        f"{A}network_name", Kind.TEXT, "", "name in the vendor's files", effect=_VENDOR
+    )
+    calibrator: str | None = option(
+        "calibrator", Kind.TEXT, None, "how ranges come from statistics; default: what the level says"
+    )
+    strategy: str = option("strategy", Kind.TEXT, "uniform", "who assigns widths")
+    prepare: str | None = option("prepare", Kind.TEXT, None, "pipeline that prepares the network")
+    weights: str | None = option("weights", Kind.TEXT, None, "pipeline on the quantized weights")
+    statistics_frames: int = option(
+        "statistics_frames", Kind.INT, 64, "frames that statistics of whole tensors see", minimum=1
+    )
+    measure_frames: int = option(
+        "measure_frames", Kind.INT, 8, "frames that errors are measured on", minimum=1
+    )
+    seed: int = option("seed", Kind.INT, 0, "of random data", minimum=0)
+    frontend: str | None = option("frontend", Kind.TEXT, None, "who reads the model; default: by its suffix")
+    input_shapes: Mapping[str, tuple[int, ...]] = option(
+        "input_shapes", Kind.SHAPES, attrs.Factory(dict[str, tuple[int, ...]]), "shapes of inputs left open"
+    )
+    input_mean: tuple[float, ...] = option("input_mean", Kind.NUMBERS, (), "subtracted from every channel")
+    input_scale: tuple[float, ...] = option(
+        "input_scale", Kind.NUMBERS, (), "factor of every channel after that"
+    )
+    input_optimization: bool = option(
+        "input_optimization", Kind.FLAG, False, "fold input_mean and input_scale into the network"
+    )
+
+
+FIELDS: Mapping[str, OptionInfo] = {
+    field.name: field.metadata["option"] for field in attrs.fields(CompileOptions)
+}
+"""The description of every option by field name."""
+
+OLD_NAMES: Mapping[str, str] = {
+    "numParamBits": "tensor_bits",
+    "numFeatureBits": "tensor_bits",
+    "calibrationOption": "accuracy_level",
+    "quantizationStyle": f"{A}quantization_scale_type",
+    "biasCalibrationIterations": f"{A}calibration_iterations",
+    "numFrames": f"{A}calibration_frames",
+    "outputFeature16bitNamesList": f"{A}output_feature_16bit_names_list",
+    "params16bitNamesList": f"{A}params_16bit_names_list",
+    "mixedPrecisionFactor": f"{A}mixed_precision_factor",
+    "foldBnInConv2D": f"{A}pre_batchnorm_fold",
+    "deny_list": "deny_list:layer_type",
+}
+"""Names of older tools, with the present ones; refused, since their values have other meanings."""
