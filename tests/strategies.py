@@ -190,9 +190,7 @@ def _split(made: _Drawn) -> Value:
     first = made.name()
     second = made.graph.fresh_name(f"{first} 2")
     split: dict[str, AttributeValue] = {"axis": 3, "num_outputs": 2}
-    node = made.graph.add_node(
-        "Split", [made.pick()], [(first, half), (second, half)], split, name=f"{first}#split"
-    )
+    node = made.graph.add_node("Split", [made.pick()], [(first, half), (second, half)], split)
     return made.add("Concat", node.outputs[::-1], {"axis": 3}).output
 
 

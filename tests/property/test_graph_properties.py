@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -15,6 +16,7 @@ from lowtide.ir import (
     Constant,
     DType,
     Graph,
+    QuantParams,
     TensorType,
     layers,
     parse_graph,
@@ -70,8 +72,9 @@ def test_every_constant_reads_back_to_the_same_bits(constant: Constant) -> None:
     graph = Graph()
     graph.add_constant("c", constant)
     again = parse_graph(print_graph(graph)).values["c"].constant
+    assert again is not None
     assert again == constant
-    if again is not None and again.has_data:
+    if again.has_data:
         assert again.array().tobytes() == constant.array().tobytes()
 
 
@@ -144,7 +147,7 @@ def test_onnx_runtime_takes_every_graph_and_names_its_outputs_as_the_graph_does(
     model = to_model(graph, quantized=quantized)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {value.name: np.ones(value.type.static_shape, np.float32) for value in graph.inputs}
-    results = session.run(None, feeds)
+    results: list[Any] = list(session.run(None, feeds))
     for value, info, result in zip(graph.outputs, session.get_outputs(), results, strict=True):
         assert np.shape(result) == value.type.shape
         if value.producer is not None:

@@ -9,6 +9,7 @@ channels first. Nodes and values are compared by identity; types, attributes and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -113,6 +114,8 @@ class Graph:
     ) -> Node:
         """Add a node with new output values, at the end or `before` another one.
 
+        Without `name` it is named after its first output.
+
         Raises:
             GraphError: when an output's name is taken, there is no output, an attribute cannot be held, or an
                 operand or `before` belongs to another graph. The graph is as it was then.
@@ -129,7 +132,15 @@ class Graph:
             raise GraphError("a node has at least one result", place=f"{op} {name}".strip())
         at = None if before is None else self._index(before)
         made = tuple(self._register(Value(output, known)) for output, known in outputs)
-        node = Node(op, tuple(inputs), made, kept, name or names[0], location or Location(), layer)
+        node = Node(
+            op,
+            tuple(inputs),
+            made,
+            kept,
+            name or self._fresh_node_name(names[0]),
+            location or Location(),
+            layer,
+        )
         self._attach(node, at)
         return node
 
@@ -230,7 +241,7 @@ class Graph:
             raise GraphError("the name is taken", place=name)
         maker = value.producer
         if maker is not None and maker.output is value and maker.name == value.name:
-            maker.name = name
+            maker.name = self._fresh_node_name(name)
         del self._values[value.name]
         self._values[name] = value
         value._name = name
@@ -314,6 +325,12 @@ class Graph:
 
     def _check_node(self, node: Node) -> None:
         self._check_mine(node.output)
+
+    def _fresh_node_name(self, base: str) -> str:
+        if not any(node.name == base for node in self._nodes):
+            return base
+        taken = {node.name for node in self._nodes}
+        return next(name for number in itertools.count(1) if (name := f"{base}_{number}") not in taken)
 
     def _index(self, node: Node) -> int:
         self._check_node(node)
