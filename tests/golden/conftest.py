@@ -1,7 +1,7 @@
 """Collects ``*.ir``: graphs as text, what to run on them, and what should come out.
 
 The first line is ``// RUN: lowtide opt %s --passes "<pipeline>"``; without ``--passes`` the graph is only
-read and printed. ``// -----`` splits the file into cases, every one a test with ``// CHECK`` lines of its own,
+read and printed. ``// -----`` splits the file into cases, each a test with ``// CHECK`` lines of its own,
 named after its first comment. A case that is meant to fail has ``// CHECK: error[LT102] <place>: <message>``.
 """
 

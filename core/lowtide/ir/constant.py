@@ -33,8 +33,8 @@ class Constant:
         self._digest: str | None = None
 
     @classmethod
-    def of(cls, array: Array | float) -> Constant:
-        """Wrap an array; it must not be written to afterwards.
+    def of(cls, array: Array | np.generic[Any] | float) -> Constant:
+        """Wrap an array or scalar; it must not be written to afterwards.
 
         Raises:
             ValueError: for a dtype that no network tensor has.
