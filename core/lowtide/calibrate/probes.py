@@ -61,12 +61,12 @@ def array_extremes(array: Floats, info: TensorInfo) -> Extremes:
     else:
         blocks = array.reshape(array.shape[0], array.shape[1], -1)
     low = np.zeros(info.channels, np.float32) if info.nonnegative else blocks.min(axis=(0, 2))
-    return _extremes(low, blocks.max(axis=(0, 2)))
+    return Extremes(_without_negative_zero(low), _without_negative_zero(blocks.max(axis=(0, 2))))
 
 
-def _extremes(low: Floats, high: Floats) -> Extremes:
+def _without_negative_zero(ends: Floats) -> Floats:
     # Which of 0.0 and -0.0 is the larger depends on the order of elements; adding 0.0 leaves only the former.
-    return Extremes(low + np.float32(0), high + np.float32(0))
+    return ends + np.float32(0)
 
 
 def observed_graph(graph: Graph, infos: Sequence[TensorInfo]) -> Graph:
@@ -123,6 +123,19 @@ class _Group:
     kind: str
     members: list[tuple[TensorInfo, str]] = attrs.field(factory=list[tuple[TensorInfo, str]])
 
+    def entries(self, result: Floats) -> Floats:
+        """The concatenated channels of a result ``[N, C, 1, ...]``, over all N."""
+        rows: Floats = result.reshape(result.shape[0], -1)
+        reduce = np.minimum if self.kind == "min" else np.maximum
+        return _without_negative_zero(reduce.reduce(rows, axis=0))
+
+    def split(self, entries: Floats, found: dict[str, Floats]) -> None:
+        """File the channels of every tensor under its name."""
+        start = 0
+        for info, _ in self.members:
+            found[info.name] = entries[start : start + info.channels]
+            start += info.channels
+
 
 class ExtremesProbe(Probe):
     """Returns extremes that are taken inside the network.
@@ -140,6 +153,7 @@ class ExtremesProbe(Probe):
         whole = [info.name for info in made if info.name not in reduced]
         watched = watch_points(part, whole, reduced)
         self._groups: dict[object, _Group] = {}
+        self._zeros = {i.name: np.zeros(i.channels, np.float32) for i in self.reduced if i.nonnegative}
         self._prefix = "observed"
         while any(name.startswith(self._prefix) for name in part.values):
             self._prefix += "_"
@@ -177,32 +191,19 @@ class ExtremesProbe(Probe):
     def observe(self, feeds: Mapping[str, Array]) -> Observation:
         """See `Probe.observe`."""
         results = self.session.run(feeds) if self.session else {}
-        ends: dict[str, dict[str, Floats]] = {"min": {}, "max": {}}
+        ends: dict[str, dict[str, Floats]] = {"min": dict(self._zeros), "max": {}, "mean": {}}
         finite = True
         for group in self._groups.values():
-            entries: Floats = results[group.output].reshape(results[group.output].shape[0], -1)
+            entries = group.entries(results[group.output])
             finite = finite and bool(np.isfinite(entries).all())
-            if group.kind in ends:
-                reduce = np.minimum if group.kind == "min" else np.maximum
-                ends[group.kind].update(_split(reduce.reduce(entries, axis=0), group))
-        extremes: dict[str, Extremes] = {}
-        for info in self.reduced:
-            low = np.zeros(info.channels, np.float32) if info.nonnegative else ends["min"][info.name]
-            extremes[info.name] = _extremes(low, ends["max"][info.name])
+            group.split(entries, ends[group.kind])
+        low, high = ends["min"], ends["max"]
+        extremes = {info.name: Extremes(low[info.name], high[info.name]) for info in self.reduced}
         for info in self.exposed:
             found = results[info.name] if info.name in results else feeds[info.name]
             extremes[info.name] = array_extremes(np.asarray(found, np.float32), info)
             finite = finite and _is_finite(extremes[info.name])
         return Observation(extremes, None, finite)
-
-
-def _split(entries: Floats, group: _Group) -> dict[str, Floats]:
-    parts: dict[str, Floats] = {}
-    start = 0
-    for info, _ in group.members:
-        parts[info.name] = entries[start : start + info.channels]
-        start += info.channels
-    return parts
 
 
 def _reducible(graph: Graph, info: TensorInfo) -> bool:
