@@ -43,12 +43,14 @@ class Collected:
         array_frames: how many of them statistics of whole tensors have seen.
         infos: the observed tensors by name, in the order of the graph.
         statistics: by tensor, then by name of the statistic; ``minmax`` is always there.
+        cached_frames: how many of the frames came from the cache instead of a run.
     """
 
     frames: int
     array_frames: int
     infos: Mapping[str, TensorInfo]
     statistics: ByTensor
+    cached_frames: int = 0
 
     def minmax(self, tensor: str) -> MinMax:
         """The extremes of a tensor over all frames."""
@@ -102,32 +104,38 @@ def collect(
         key = cache_key(graph, fingerprint, kinds, infos, sorted(whole))
         entry = cache.entry(key, Diagnostics() if diagnostics is None else diagnostics)
     total = Tally.empty(kinds, infos)
-    for chunk in _chunks(_Stream(graph, source, infos, whole), entry, total, progress or _silent):
+    cached = 0
+    for chunk, loaded in _chunks(_Stream(graph, source, infos, whole), entry, total, progress or _silent):
         total.merge(chunk)
+        cached += chunk.frames if loaded else 0
     if not total.frames:
         raise DataError("there is no frame to calibrate with", hint="give at least one frame")
-    return Collected(total.frames, total.array_frames, {info.name: info for info in infos}, total.statistics)
+    by_name = {info.name: info for info in infos}
+    return Collected(total.frames, total.array_frames, by_name, total.statistics, cached)
 
 
 def _silent(done: int, total: int | None) -> None:
     del done, total
 
 
-def _chunks(stream: _Stream, entry: CacheEntry | None, like: Tally, progress: Progress) -> Iterator[Tally]:
-    """The statistics of every `CHUNK` frames, from the cache or by running them."""
+def _chunks(
+    stream: _Stream, entry: CacheEntry | None, like: Tally, progress: Progress
+) -> Iterator[tuple[Tally, bool]]:
+    """The statistics of every `CHUNK` frames, and whether they came from the cache."""
     count = stream.source.count
     for index in itertools.count():
         start = index * CHUNK
         if count is not None and start >= count:
             return
         chunk = None if entry is None else _load(entry, index, like)
+        loaded = chunk is not None
         if chunk is None:
             chunk = _run(stream, start, Tally.empty(like.kinds, like.infos), progress)
             if entry is not None:
                 entry.save(index, chunk.save())
         else:
             progress(start + chunk.frames, count)
-        yield chunk
+        yield chunk, loaded
         if chunk.frames < CHUNK:
             return
 

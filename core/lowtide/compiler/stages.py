@@ -42,7 +42,7 @@ from lowtide.target import Placement, ScaleRule, Target, load_target, place, sca
 FLOAT_BITS = 32
 """The value of ``tensor_bits`` that leaves the network float."""
 
-LEVEL_CALIBRATORS = {0: "moving-average", 1: "percentile", 2: "percentile", 9: "percentile"}
+LEVEL_CALIBRATORS = {0: "moving-average", 1: "minmax"}
 """What an accuracy level means for the range of activations when no calibrator is named."""
 
 

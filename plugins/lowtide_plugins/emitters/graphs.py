@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from lowtide.emit import Emitter
 
+from lowtide.emit import Emitter
 from lowtide.ir import print_graph
 from lowtide.runtime import save_model
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from lowtide.emit import Emitter
 
+from lowtide.emit import Emitter
 from lowtide.report.json import report_json
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+
 from lowtide.emit import Emitter
 from lowtide.options import vendor_options
 
