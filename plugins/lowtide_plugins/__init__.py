@@ -1,1 +1,1 @@
-"""What ships with Lowtide as plugins: all of it could have come from a third party, through the same entry points."""
+"""What ships as plugins: a third party could provide all of it, through the same entry points."""

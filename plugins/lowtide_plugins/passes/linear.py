@@ -161,7 +161,7 @@ def _matmul(node: Node, weights: Array, dtype: DType) -> Linear | str:
     rank = node.value(0).type.rank
     if weights.ndim != 2 or rank is None or rank < 2:
         return f"the weights of {node.place} would have to be a matrix and the rank of its operand known."
-    bias: Array = np.zeros(weights.shape[1])
+    bias = np.zeros(int(weights.shape[1]))
     return Linear(node, weights, bias, rank, dtype, biased=rank == 2)
 
 
