@@ -181,7 +181,7 @@ class Registry:
         try:
             manager.register(plugin, name=provider.entry_point)
             manager.check_pending()
-            if self._observers.is_registered(plugin):
+            if self._observers.is_registered(plugin) or self._observers.has_plugin(str(provider)):
                 raise PluginError("the plugin is registered already", place=str(provider))
         except pluggy.PluginValidationError as error:
             raise PluginError(f"{error}", place=str(provider)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_values_and_nodes_of_another_graph_are_refused_by_every_mutator() -> Non
 
 def test_numbers_of_numpy_become_plain_numbers_in_attributes() -> None:
     graph, relu, _ = chain()
-    given = {"alpha": np.float64(0.5), "flag": True, "perm": [np.int64(1), 0], "name": "x"}
+    given: dict[str, Any] = {"alpha": np.float64(0.5), "flag": True, "perm": [np.int64(1), 0], "name": "x"}
     node = graph.add_node("LeakyRelu", [relu.output], [("n", F32)], given)
     assert dict(node.attributes) == {"alpha": 0.5, "flag": 1, "perm": (1, 0), "name": "x"}
     assert [type(entry) for entry in node.attributes.values()] == [float, int, tuple, str]

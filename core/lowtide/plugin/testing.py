@@ -1,0 +1,308 @@
+"""What a plugin's author runs on the plugin, for instance from pytest; every check raises `PluginError`.
+
+from lowtide.plugin import discover
+from lowtide.plugin.testing import check_calibrator, check_plugin
+
+def test_the_plugin() -> None:
+    check_plugin(acme_lowtide)
+    check_calibrator(Headroom(margin=0.2), discover())
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any, cast
+
+import attrs
+import click
+import numpy as np
+
+from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statistic, TensorInfo
+from lowtide.errors import PluginError
+from lowtide.ir import Array, Graph
+from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
+from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
+from lowtide.plugin.specs import CommandSpec, FrontendSpec, PassSpec, Spec, StatisticSpec, TargetSpec
+from lowtide.target import load_target
+
+__all__ = ["check_calibrator", "check_pass", "check_plugin", "check_statistic", "check_target"]
+
+_OPTIONS = {bool, int, float, str, type(None)}
+_FORMATS = tuple(NumberFormat(*choice) for choice in product((8, 16), (False, True), (False, True)))
+
+
+def check_plugin(module: object) -> None:
+    """Check what an entry point names: hooks, records, and that every implementation loads.
+
+    Args:
+        module: the module or object that the entry point names.
+
+    Raises:
+        PluginError: when a hook does not exist, is not decorated or returns nothing, nothing is contributed,
+            a summary is not one line, or an implementation does not load or breaks the rules of its kind.
+    """
+    owner = getattr(module, "__name__", type(module).__name__)
+    registry = Registry()
+    registry.add_plugin(module, Provider(str(owner), "0", "plugin"))
+    for hook in HOOK_KINDS:
+        _check_hook(module, hook, registry, f"{owner}.{hook}")
+    specs = [spec for kind in HOOK_KINDS.values() for spec in registry.all(kind)]
+    observers = [hook for hook in OBSERVER_HOOKS if getattr(registry.hook, hook).get_hookimpls()]
+    if not specs and not observers:
+        raise PluginError("the plugin contributes nothing", place=str(owner))
+    for spec in specs:
+        _check_spec(spec)
+
+
+def _check_hook(module: object, hook: str, registry: Registry, place: str) -> None:
+    register = getattr(module, hook, None)
+    if register is None:
+        return
+    if not getattr(registry.hook, hook).get_hookimpls():
+        raise PluginError("the hook is not called", place=place, hint="decorate it with @hookimpl")
+    if register() is None:
+        raise PluginError("the hook returns nothing", place=place, hint="return a list of records")
+
+
+def _check_spec(spec: Spec) -> None:
+    place = f"{spec.kind} {spec.name}"
+    if not spec.summary.strip() or "\n" in spec.summary:
+        raise PluginError(f"the summary should be one line of text, found {spec.summary!r}", place=place)
+    found = spec.load()
+    if isinstance(spec, TargetSpec):
+        _check_toml(cast("str", found), place)
+    if isinstance(spec, PassSpec):
+        _check_options(cast("type[Pass]", found), place)
+    if isinstance(spec, CommandSpec) and not isinstance(found, click.Command):
+        raise PluginError(f"{spec.implementation} should be a click.Command, found {found!r}", place=place)
+    if isinstance(spec, FrontendSpec):
+        wrong = [suffix for suffix in spec.suffixes if suffix != suffix.lower() or not suffix.startswith(".")]
+        if wrong:
+            raise PluginError(f"a suffix is a dot and lower-case letters, found {wrong[0]!r}", place=place)
+    if isinstance(found, type) and issubclass(found, Statistic | Calibrator) and found.name != spec.name:
+        raise PluginError(f"{spec.implementation} has the name {found.name!r}", place=place)
+
+
+def _check_toml(text: str, place: str) -> None:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PluginError(f"the description is no TOML: {error}", place=place) from error
+
+
+def _check_options(kind: type[Pass], place: str) -> None:
+    for name, types in option_types(kind).items():
+        if not _OPTIONS.issuperset(types):
+            raise PluginError(
+                f"the option {name} should be bool, int, float, str or None, to be written in a pipeline",
+                place=place,
+            )
+    for field in attrs.fields(kind):
+        if field.default is attrs.NOTHING:
+            raise PluginError(f"the option {field.name} has no default", place=place)
+
+
+@attrs.define
+class _OnlyPass(Registry):
+    """A registry that knows one pass class, which need not be importable."""
+
+    only: type[Pass] = attrs.field(kw_only=True)
+
+    def load(self, kind: type[Any], name: str) -> Any:
+        return self.only if kind is PassSpec and name == self.only.name else super().load(kind, name)
+
+
+def check_pass(
+    pass_class: type[Pass],
+    graph: Graph,
+    *,
+    ctx: PassContext | None = None,
+    **options: bool | float | str | None,
+) -> None:
+    """Check a pass on a graph, which stays as it is.
+
+    Args:
+        pass_class: the pass.
+        graph: a valid graph on which the pass has something to do.
+        ctx: what the pass may look at besides the graph.
+        options: the options of the pass.
+
+    Raises:
+        PluginError: when the text of the pass does not read back to an equal pass, the outcome does not tell
+            whether the graph has changed, or a second run changes it again.
+        PassError: when the pass fails or leaves an invalid graph behind.
+    """
+    item = pass_class(**options)
+    text, place = print_pass(item), f"pass {pass_class.name}"
+    if parse_pipeline(text, _OnlyPass(only=pass_class)) != (item,):
+        raise PluginError(f"{text} does not read back to an equal pass", place=place)
+    copy, context = graph.clone(), ctx or PassContext()
+    (first,) = run_pipeline(copy, [item], context)
+    if first.outcome.changed != (copy != graph):
+        raise PluginError(
+            f"the outcome says changed={first.outcome.changed}, but the graph is "
+            f"{'another one' if copy != graph else 'the same'}",
+            place=place,
+        )
+    once = copy.clone()
+    (second,) = run_pipeline(copy, [item], context)
+    if second.outcome.changed or copy != once:
+        raise PluginError("a second run changes the graph again", place=place)
+
+
+def check_target(name: str, registry: Registry) -> None:
+    """Check a device: its description, those it extends, every expression in its constraints, its pipelines.
+
+    Args:
+        name: the device.
+        registry: provides it, what it extends, and the passes of its pipelines.
+
+    Raises:
+        UnknownNameError: when nobody provides it.
+        TargetError: when the description is invalid.
+        PipelineError: when a pipeline is.
+        PluginError: when a file is missing.
+    """
+    target = load_target(name, registry)
+    for pipeline in (target.prepare, *target.weights.values()):
+        parse_pipeline(pipeline, registry)
+
+
+def check_statistic(statistic: type[Statistic], frames: Sequence[Array] | None = None) -> None:
+    """Check that an accumulator keeps its contract.
+
+    Args:
+        statistic: the class.
+        frames: what one tensor ``[N, C, ...]`` is in each frame, float32; built-in ones by default.
+
+    Raises:
+        PluginError: when the state depends on how frames are split among merged objects, does not survive
+            `save` and `load`, or when `update` or `merge` change their argument.
+    """
+    for seen in _tensors(frames):
+        _check_split(statistic, seen)
+
+
+def check_calibrator(
+    calibrator: Calibrator, registry: Registry, frames: Sequence[Array] | None = None
+) -> None:
+    """Check a calibrator, and the statistics that it reads.
+
+    Args:
+        calibrator: with the options that it should be checked with.
+        registry: provides the statistics.
+        frames: as for `check_statistic`; the built-in ones contain tensors of one sign, of zeros only, and of
+            widely different channels.
+
+    Raises:
+        PluginError: when a range is not finite and ordered or depends on how the frames are split, for any
+            number format; or as `check_statistic` does.
+    """
+    kinds: dict[str, type[Statistic]] = {
+        name: registry.load(StatisticSpec, name) for name in calibrator.statistics
+    }
+    for kind in kinds.values():
+        check_statistic(kind, frames)
+    place = f"calibrator {calibrator.name}"
+    for seen in _tensors(frames):
+        whole = {name: _accumulated(kind, seen) for name, kind in kinds.items()}
+        merged = {name: _merged(kind, seen, len(seen) // 2) for name, kind in kinds.items()}
+        for fmt in _FORMATS:
+            found = calibrator.range(whole, fmt)
+            _check_range(found, fmt, place)
+            if calibrator.range(merged, fmt) != found:
+                raise PluginError("the range depends on how frames are split", place=place)
+
+
+def _check_range(found: object, fmt: NumberFormat, place: str) -> None:
+    if not isinstance(found, Range):
+        raise PluginError(f"range should return a Range, found {found!r}", place=place)
+    if not (math.isfinite(found.min) and math.isfinite(found.max) and found.min <= found.max):
+        raise PluginError(f"a range is finite and min <= max, found {found} for {fmt}", place=place)
+
+
+def _check_split(statistic: type[Statistic], seen: Sequence[Array]) -> None:
+    place = f"statistic {statistic.name}"
+    whole = _accumulated(statistic, seen)
+    state = _copied(whole.save())
+    again = statistic.load(whole.info, state)
+    if not _same(again.save(), state):
+        raise PluginError("save and load do not keep the state", place=place)
+    for cut in range(len(seen) + 1):
+        if not _same(_merged(statistic, seen, cut).save(), state):
+            raise PluginError(
+                f"the state depends on how frames are split: after {cut} of {len(seen)} it differs",
+                place=place,
+            )
+
+
+def _accumulated(statistic: type[Statistic], seen: Sequence[Array]) -> Statistic:
+    made = statistic(_info(seen))
+    for frame in seen:
+        observed: Any = _extremes(frame) if statistic.wants == "extremes" else frame
+        before = _copied(_arrays(observed))
+        made.update(observed)
+        if not _same(_arrays(observed), before):
+            raise PluginError("update changes what it is given", place=f"statistic {statistic.name}")
+    return made
+
+
+def _merged(statistic: type[Statistic], seen: Sequence[Array], cut: int) -> Statistic:
+    made, later = statistic(_info(seen)), statistic(_info(seen))
+    for part, target in ((seen[:cut], made), (seen[cut:], later)):
+        for frame in part:
+            target.update(_extremes(frame) if statistic.wants == "extremes" else frame)
+    before = _copied(later.save())
+    made.merge(later)
+    if not _same(later.save(), before):
+        raise PluginError("merge changes its argument", place=f"statistic {statistic.name}")
+    return made
+
+
+def _info(seen: Sequence[Array]) -> TensorInfo:
+    nonnegative = all(float(frame.min()) >= 0 for frame in seen)
+    return TensorInfo("checked", seen[0].shape, 1 if seen[0].ndim > 1 else None, nonnegative)
+
+
+def _extremes(frame: Array) -> Extremes:
+    data = np.asarray(frame, np.float32)
+    if data.ndim < 2:
+        return Extremes(data.min(keepdims=True).reshape(1), data.max(keepdims=True).reshape(1))
+    others = tuple(axis for axis in range(data.ndim) if axis != 1)
+    return Extremes(data.min(others), data.max(others))
+
+
+def _arrays(observed: Any) -> dict[str, Array]:
+    return {"min": observed.min, "max": observed.max} if isinstance(observed, Extremes) else {"": observed}
+
+
+def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _same(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    def key(array: Array) -> tuple[Any, ...]:
+        data = np.asarray(array)
+        return data.dtype.str, data.shape, data.tobytes()
+
+    return {name: key(array) for name, array in left.items()} == {
+        name: key(array) for name, array in right.items()
+    }
+
+
+def _tensors(frames: Sequence[Array] | None) -> Sequence[Sequence[Array]]:
+    if frames is not None:
+        return [frames]
+    random = np.random.default_rng(20240501)
+    spread = np.array([1e-3, 1.0, 1e3], np.float32).reshape(1, 3, 1, 1)
+    signed = [random.standard_normal((1, 3, 4, 5), np.float32) * spread for _ in range(5)]
+    shapers: tuple[Callable[[Array], Array], ...] = (
+        lambda data: data,
+        np.abs,
+        lambda data: -np.abs(data),
+        np.zeros_like,
+    )
+    return [[shape(frame) for frame in signed] for shape in shapers]
