@@ -80,7 +80,7 @@ class CacheEntry:
     def damaged(self, index: int, error: Exception) -> None:
         """Report a chunk that cannot be used; it is made anew."""
         self.diagnostics.warning(
-            "LT751",
+            "LT761",
             str(self.path(index)),
             f"these saved statistics are damaged ({type(error).__name__}: {error}) and are collected again",
         )
@@ -99,7 +99,7 @@ class CacheEntry:
                 raise
         except OSError as error:
             self.diagnostics.warning(
-                "LT752",
+                "LT762",
                 str(self.folder),
                 f"statistics cannot be saved ({error.strerror}); the next run will collect them again",
                 "choose another folder, or switch the cache off",

@@ -106,7 +106,7 @@ def test_a_damaged_chunk_is_reported_and_made_anew(bench: Bench, runs: list[int]
     assert bits(bench.collect()) == bits(fresh)
     assert len(runs) == CHUNK
     (found,) = bench.diagnostics
-    assert found.code == "LT751"
+    assert found.code == "LT761"
     assert found.place == str(path)
     assert bits(bench.collect()) == bits(fresh)
     assert len(runs) == CHUNK
@@ -115,7 +115,7 @@ def test_a_damaged_chunk_is_reported_and_made_anew(bench: Bench, runs: list[int]
 def test_a_folder_that_cannot_be_written_costs_the_cache_only(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be", "utf-8")
     assert bench.collect(frames=2).frames == 2
-    assert {found.code for found in bench.diagnostics} == {"LT751", "LT752"}
+    assert {found.code for found in bench.diagnostics} == {"LT761", "LT762"}
 
 
 def test_data_without_a_fingerprint_is_not_cached(network: Graph, source_of: Any, tmp_path: Path) -> None:
