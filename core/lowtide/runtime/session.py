@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -78,8 +78,11 @@ class Session:
 
 def in_flight(
     session: Session, items: Iterable[T], feeds_of: Callable[[T], Mapping[str, Array]]
-) -> Iterator[tuple[T, dict[str, Array]]]:
-    """Run one item after the other with up to `WORKERS` at once; results come in the order of the items."""
+) -> Generator[tuple[T, dict[str, Array]], None, None]:
+    """Run one item after the other with up to `WORKERS` at once; results come in the order of the items.
+
+    Closing the generator early waits for what is running and starts nothing more.
+    """
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[tuple[T, Future[dict[str, Array]]]] = deque()
         try:
