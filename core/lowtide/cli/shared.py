@@ -21,11 +21,11 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from lowtide.compiler.progress import Progress
-from lowtide.compiler.run import input_specs
+from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Graph
-from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment
+from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
 from lowtide.plugin import Registry, discover
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,7 +114,7 @@ def given_options(options_file: Path | None, assignments: Sequence[str]) -> Give
             preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
     if assignments:
         layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
-    return GivenOptions(tuple(layers), preprocess)
+    return GivenOptions(tuple(layers), preprocess_for(resolve_options(layers).options, preprocess))
 
 
 def frames_for(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from lowtide.data import DataSource, Frame, InputSpec
+import attrs
+
+from lowtide.data import DataSource, Frame, InputSpec, Preprocess
 from lowtide.errors import DataError, nearest
 from lowtide.ir import Array, Graph
+from lowtide.options import CompileOptions
 from lowtide.runtime import Session, in_flight, to_model
 
 Mode = Literal["float", "qdq"]
@@ -20,6 +23,16 @@ def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
         InputSpec(name=value.name, dtype=value.type.dtype.value, shape=value.type.static_shape)
         for value in graph.inputs
     )
+
+
+def preprocess_for(options: CompileOptions, given: Preprocess | None) -> Preprocess | None:
+    """How images become arrays under the options: without mean and scale when the network has them inside."""
+    mean, scale = options.input_mean, options.input_scale
+    if options.input_optimization:
+        mean, scale = (), ()
+    elif not mean and not scale:
+        return given
+    return attrs.evolve(given or Preprocess(), mean=mean, scale=scale)
 
 
 def session_of(graph: Graph, mode: Mode) -> Session:

@@ -18,7 +18,7 @@ from lowtide.calibrate import (
     collect,
 )
 from lowtide.compiler.progress import Clock, Progress
-from lowtide.compiler.run import input_specs
+from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import DataError, OptionError
@@ -184,7 +184,7 @@ class Compilation:
         source = open_data(
             request.data,
             input_specs(self.graph),
-            preprocess=request.preprocess,
+            preprocess=preprocess_for(options, request.preprocess),
             labels=request.labels,
             seed=options.seed,
             diagnostics=self.diagnostics,
@@ -209,7 +209,8 @@ class Compilation:
             self.collected = self.collect(calibrator, [value.name for value in values])
         with self.clock.stage("calibrate"):
             self.assign_widths()
-            self.ranges = calibrate(self.collected, calibrator, self.formats())
+            provider = str(registry.provider(registry.get(CalibratorSpec, self.calibrator)))
+            self.ranges = calibrate(self.collected, calibrator, self.formats(), provider=provider)
         with self.clock.stage("solve"):
             self.solve()
         with self.clock.stage("weights"):
@@ -229,6 +230,7 @@ class Compilation:
             array_frames=self.options.options.statistics_frames,
             progress=self.clock.progress.advance,
             cache=self.request.cache,
+            diagnostics=self.diagnostics,
         )
 
     def assign_widths(self) -> None:

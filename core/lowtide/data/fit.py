@@ -109,7 +109,10 @@ class DataSource:
         return np.ascontiguousarray(fitted, dtype=spec.dtype)
 
     def _shaped(self, array: Array, spec: InputSpec, place: str) -> Array:
-        for candidate in (array, array[None] if array.ndim + 1 == len(spec.shape) else array):
+        missing = len(spec.shape) - array.ndim
+        leading = set(spec.shape[: max(missing, 0)])
+        # The batch axis, and the channel axis of grey pictures, are often left out.
+        for candidate in (array, array.reshape((1,) * missing + array.shape) if leading == {1} else array):
             if candidate.shape == spec.shape:
                 return candidate
             if candidate.ndim == len(spec.shape) == 4:

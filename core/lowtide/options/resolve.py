@@ -52,7 +52,7 @@ def resolve_options(layers: Iterable[OptionLayer]) -> ResolvedOptions:
     """Combine layers, the strongest last.
 
     Raises:
-        OptionError: for unknown names, wrong values, contradictions, and what this version does not implement.
+        OptionError: for unknown names, wrong values, contradictions, and what is not implemented.
     """
     history: dict[str, list[tuple[str, Any]]] = {}
     for layer in layers:

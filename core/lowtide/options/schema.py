@@ -96,7 +96,7 @@ class CompileOptions:
         f"{A}quant_params_proto_path", Kind.TEXT, "", "quantization proto to write or read", effect=_LATER
     )
     pre_batchnorm_fold: bool = option(
-        f"{A}pre_batchnorm_fold", Kind.FLAG, True, "fold a batch normalization at the input", effect=_VENDOR
+        f"{A}pre_batchnorm_fold", Kind.FLAG, True, "fold a batch normalization into the layer behind it"
     )
     add_data_convert_ops: int = option(
         f"{A}add_data_convert_ops",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Section(abc.ABC):
-    """Writes one part of the report, shown under its title in the terminal and in ``sections`` of the JSON."""
+    """Writes one part of the report, shown in the terminal and in ``sections`` of the JSON."""
 
     title: str = ""
 

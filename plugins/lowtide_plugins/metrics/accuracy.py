@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import attrs
 import numpy as np
-from lowtide.data import Frame
 
+from lowtide.data import Frame
 from lowtide.errors import DataError
 from lowtide.ir import Array
 from lowtide.measure import Metric
@@ -77,6 +77,6 @@ def _label(frame: Frame, metric: str, classes: int) -> int:
     label = int(np.asarray(frame.label).reshape(-1)[0])
     if not 0 <= label < classes:
         raise DataError(
-            f"the label {label} is none of the {classes} classes of the network", place=frame.name
+            f"the label {label} is none of the {classes} classes", place=frame.name
         )
     return label

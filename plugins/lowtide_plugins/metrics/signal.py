@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
-from lowtide.data import Frame
 
+from lowtide.data import Frame
 from lowtide.ir import Array
 from lowtide.measure import ErrorSum, Metric
 
 
 @attrs.define(kw_only=True)
 class Sqnr(Metric):
-    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and float outputs; infinite without an error."""
+    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and outputs; infinite without error."""
 
     name: ClassVar[str] = "sqnr"
     sums: ErrorSum = attrs.field(factory=ErrorSum)

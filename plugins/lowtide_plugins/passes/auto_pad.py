@@ -33,7 +33,7 @@ def explicit_pads(graph: Graph, node: Node, tally: Tally) -> None:
             node, f"{mode} needs the height and width of {node.value(0).name}, which are not static."
         )
         return
-    if min(pads) < 0:
+    if pads and min(pads) < 0:
         tally.refuse(node, "its result is larger than its terms reach; output_padding would have to say so.")
         return
     graph.set_attribute(node, "pads", pads)
@@ -66,7 +66,7 @@ def _pads(node: Node, kernel: tuple[int, ...], mode: str, sized: bool) -> tuple[
         results = wanted or [size * stride for size, stride in zip(sizes, strides, strict=True)]
         rows = zip(sizes, strides, spans, extra, results[-len(kernel) :], strict=True)
         totals = [stride * (size - 1) + more + span - result for size, stride, span, more, result in rows]
-        return _split(totals, upper=mode != "SAME_UPPER")
+        return _split(totals, upper=mode == "SAME_UPPER")
     results = [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
     rows_same = zip(sizes, strides, spans, results, strict=True)
     totals = [max(0, (result - 1) * stride + span - size) for size, stride, span, result in rows_same]

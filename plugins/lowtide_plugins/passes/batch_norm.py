@@ -24,34 +24,37 @@ class FoldBatchNorm(Pass):
     is refused stays.
 
     Attributes:
-        leading: whether to fold into the node behind, when the node before cannot take it.
+        leading: whether to fold into the node behind, when the node before cannot take it; the option
+        pre_batchnorm_fold=0 switches it off too.
     """
 
     name: ClassVar[str] = "fold-batch-norm"
     leading: bool = True
 
-    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:  # noqa: ARG002 - the graph says it all
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`."""
         tally = Tally()
+        leading = self.leading and (ctx.options is None or ctx.options.pre_batchnorm_fold)
         for node in graph:
             if node.op == "BatchNormalization":
-                self._fold(graph, node, tally)
+                _fold(graph, node, tally, leading=leading)
         return tally.outcome()
 
-    def _fold(self, graph: Graph, node: Node, tally: Tally) -> None:
-        affine = normalization(node)
-        if isinstance(affine, str):
-            tally.refuse(node, affine)
-            return
-        behind = fold_behind(graph, affine)
-        if behind is None:
-            tally.count("folded")
-            return
-        if not self.leading:
-            tally.refuse(node, behind)
-            return
-        ahead = fold_ahead(graph, affine)
-        if ahead is None:
-            tally.count("folded-ahead")
-        else:
-            tally.refuse(node, f"Before it: {behind} Behind it: {ahead}")
+
+def _fold(graph: Graph, node: Node, tally: Tally, *, leading: bool) -> None:
+    affine = normalization(node)
+    if isinstance(affine, str):
+        tally.refuse(node, affine)
+        return
+    behind = fold_behind(graph, affine)
+    if behind is None:
+        tally.count("folded")
+        return
+    if not leading:
+        tally.refuse(node, behind)
+        return
+    ahead = fold_ahead(graph, affine)
+    if ahead is None:
+        tally.count("folded-ahead")
+    else:
+        tally.refuse(node, f"Before it: {behind} Behind it: {ahead}")

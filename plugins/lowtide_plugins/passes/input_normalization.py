@@ -21,7 +21,8 @@ class FoldInputNormalization(Pass):
     Precondition: the float input has channels at axis 1 and has not been normalized by this pass before,
     which the locations of the nodes tell. Effect: a Sub and a Mul at the input, folded into the first layer
     as far as that is exact. Where the first layer pads with zeros, which stand for the mean of the pixels,
-    the Sub stays as a layer of its own, with a refusal. Without mean and scale nothing happens.
+    the Sub stays as a layer of its own, with a refusal. Without mean and scale those of the options
+    input_mean and input_scale are taken if input_optimization is on; otherwise nothing happens.
 
     Attributes:
         mean: numbers separated by commas, in the units of the pixels, one or one for each channel; empty for
@@ -34,13 +35,16 @@ class FoldInputNormalization(Pass):
     scale: str = ""
     input: str = ""
 
-    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:  # noqa: ARG002 - the graph says it all
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
 
         Raises:
             PassError: when mean or scale are no numbers, or no input or several inputs fit them.
         """
-        mean, scale = _numbers("mean", self.mean) or (0.0,), _numbers("scale", self.scale) or (1.0,)
+        given = _numbers("mean", self.mean), _numbers("scale", self.scale)
+        if not any(given) and ctx.options is not None and ctx.options.input_optimization:
+            given = ctx.options.input_mean, ctx.options.input_scale
+        mean, scale = given[0] or (0.0,), given[1] or (1.0,)
         if not any(mean) and all(entry == 1 for entry in scale):
             return PassOutcome(changed=False)
         source = self._source(graph, {len(mean), len(scale)} - {1})

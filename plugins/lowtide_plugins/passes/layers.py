@@ -40,8 +40,9 @@ class FuseLayers(Pass):
     Precondition: constants are folded. Effect: a Relu or Clip joins the convolution, matrix product with
     constant weights, elementwise operator, normalization or average pool before it; the nodes of GELU and
     LayerNorm written out, and with `silu` those of SiLU, become a layer each. Nodes that have a layer stay in
-    it. It refuses activations whose operand is read elsewhere, returned or quantized, and a Clip without
-    constant limits min <= 0 < max: the limits are codes of the result, among which 0.0 has to be.
+    it. It refuses activations whose operand is read elsewhere, returned or quantized, a Clip without constant
+    limits min <= 0 < max (the limits are codes of the result, among which 0.0 has to be), and activations
+    that the option deny_list:layer_type sends to the host.
 
     Attributes:
         silu: whether Sigmoid and the Mul behind it form a layer.
@@ -50,7 +51,7 @@ class FuseLayers(Pass):
     name: ClassVar[str] = "fuse-layers"
     silu: bool = False
 
-    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:  # noqa: ARG002 - the graph says it all
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`."""
         tally = Tally()
         for node in graph:
@@ -61,7 +62,10 @@ class FuseLayers(Pass):
                     tally.count(what)
         for node in graph:
             if node.op in {"Relu", "Clip"} and not node.layer:
-                self._join(graph, node, tally)
+                if ctx.options is not None and node.op in ctx.options.deny_list_layer_type:
+                    tally.refuse(node, "deny_list:layer_type sends it to the host.")
+                else:
+                    self._join(graph, node, tally)
         return tally.outcome()
 
     def _join(self, graph: Graph, node: Node, tally: Tally) -> None:

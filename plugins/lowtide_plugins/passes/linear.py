@@ -128,6 +128,8 @@ class Linear:
             graph.set_attribute(node, "transB", 1)
             graph.set_attribute(node, "alpha", None)
             graph.set_attribute(node, "beta", None)
+            if not node.int_attribute("transA", 0):
+                graph.set_attribute(node, "transA", None)
         write_constant(graph, node, 1, float_like(weights, self.dtype), f"{node.output.name}_weight")
         if needs_bias:
             write_constant(graph, node, 2, float_like(self.bias, self.dtype), f"{node.output.name}_bias")

@@ -8,6 +8,7 @@ from typing import ClassVar
 import attrs
 
 from lowtide import Calibrator, NumberFormat, Range, Statistic
+from lowtide.calibrate import MinMax
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +21,7 @@ class Headroom(Calibrator):
 
     def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:  # noqa: ARG002
         seen = statistics["minmax"]
-        low, high = float(seen.min.min()), float(seen.max.max())
+        assert isinstance(seen, MinMax)  # noqa: S101 - asked for above
+        low, high = seen.low, seen.high
         extra = (high - low) * self.margin
         return Range(low - extra if low < 0 else low, high + extra)
