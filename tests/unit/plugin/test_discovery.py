@@ -29,48 +29,48 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     before = set(sys.modules)
     yield put
     for name in set(sys.modules) - before:
-        if name.startswith("acme"):
+        if name.startswith("fake"):
             del sys.modules[name]
 
 
 def provided(registry: Registry) -> list[str]:
-    return [str(provider) for provider in registry.providers if provider.distribution.startswith("acme")]
+    return [str(provider) for provider in registry.providers if provider.distribution.startswith("fake")]
 
 
 def test_a_plugin_is_found_with_the_distribution_and_version_that_provide_it(install: Install) -> None:
     install("good")
     registry = discover()
-    assert provided(registry) == ["acme-good 1.2 (acme)"]
-    spec = registry.get(CalibratorSpec, "acme-range")
-    assert str(registry.provider(spec)) == "acme-good 1.2 (acme)"
-    assert "acme_good_parts" not in sys.modules
-    assert registry.load(CalibratorSpec, "acme-range").name == "acme-range"
+    assert provided(registry) == ["fake-good 1.2 (fake)"]
+    spec = registry.get(CalibratorSpec, "fake-range")
+    assert str(registry.provider(spec)) == "fake-good 1.2 (fake)"
+    assert "fake_good_parts" not in sys.modules
+    assert registry.load(CalibratorSpec, "fake-range").name == "fake-range"
 
 
 def test_contributions_are_listed_by_name(install: Install) -> None:
     install("good")
     names = [spec.name for spec in discover().all(CalibratorSpec)]
     assert names == sorted(names)
-    assert "acme-range" in names
+    assert "fake-range" in names
 
 
 def test_a_target_is_found_by_its_alias(install: Install) -> None:
     install("good")
-    assert discover().get(TargetSpec, "acme").name == "acme-device"
+    assert discover().get(TargetSpec, "fake").name == "fake-device"
 
 
 @pytest.mark.parametrize(
     ("case", "provider", "reason"),
     [
-        ("broken", "acme-broken 0.3 (broken)", "ImportError: the driver is missing"),
-        ("typo", "acme-typo 1 (typo)", "lowtide_register_calibratos"),
+        ("broken", "fake-broken 0.3 (broken)", "ImportError: the driver is missing"),
+        ("typo", "fake-typo 1 (typo)", "lowtide_register_calibratos"),
         (
             "record",
-            "acme-record 1 (record)",
+            "fake-record 1 (record)",
             "lowtide_register_emitters should return EmitterSpec, found MetricSpec",
         ),
-        ("raising", "acme-raising 1 (raising)", "found 'Not A Name'"),
-        ("returning", "acme-returning 1 (returning)", "lowtide_register_metrics failed: TypeError"),
+        ("raising", "fake-raising 1 (raising)", "found 'Not A Name'"),
+        ("returning", "fake-returning 1 (returning)", "lowtide_register_metrics failed: TypeError"),
     ],
 )
 def test_a_broken_plugin_is_isolated_and_named(
@@ -80,12 +80,12 @@ def test_a_broken_plugin_is_isolated_and_named(
     registry = discover()
     broken = {str(who): why for who, why in registry.broken.items()}
     assert reason in broken[provider]
-    assert provided(registry) == ["acme-good 1.2 (acme)"]
+    assert provided(registry) == ["fake-good 1.2 (fake)"]
 
 
 def test_a_plugin_contributes_all_or_nothing(install: Install) -> None:
     install("record")
-    assert "acme-file" not in [spec.name for spec in discover().all(EmitterSpec)]
+    assert "fake-file" not in [spec.name for spec in discover().all(EmitterSpec)]
 
 
 @pytest.mark.parametrize("case", ["broken", "typo", "record", "raising"])
@@ -93,14 +93,14 @@ def test_a_broken_plugin_is_an_error_in_strict_mode(install: Install, case: str)
     install(case)
     with pytest.raises(PluginError, match="the plugin failed to load") as caught:
         discover(strict=True)
-    assert caught.value.place.startswith(f"acme-{case}")
+    assert caught.value.place.startswith(f"fake-{case}")
 
 
 def test_an_unknown_name_mentions_broken_plugins_and_near_names(install: Install) -> None:
     install("good", "broken")
-    with pytest.raises(UnknownNameError, match="did you mean acme-range ") as caught:
-        discover().get(CalibratorSpec, "acme-rnge")
-    assert "acme-broken 0.3 (broken) is broken and may have provided it" in str(caught.value)
+    with pytest.raises(UnknownNameError, match="did you mean fake-range ") as caught:
+        discover().get(CalibratorSpec, "fake-rnge")
+    assert "fake-broken 0.3 (broken) is broken and may have provided it" in str(caught.value)
 
 
 def test_two_plugins_with_the_same_name_are_both_named_with_their_versions(install: Install) -> None:
@@ -108,15 +108,15 @@ def test_two_plugins_with_the_same_name_are_both_named_with_their_versions(insta
     with pytest.raises(PluginConflictError) as caught:
         discover()
     message = str(caught.value)
-    assert "acme-one 1.0 (one) and acme-two 2.5 (two) both provide the strategy 'acme-best'" in message
+    assert "fake-one 1.0 (one) and fake-two 2.5 (two) both provide the strategy 'fake-best'" in message
     assert "--disable-plugin two" in message
 
 
 def test_a_disabled_plugin_is_not_imported_and_its_conflict_is_gone(install: Install) -> None:
     install("clash", "broken")
     registry = discover(disabled=["two", "broken"], strict=True)
-    assert str(registry.provider(registry.get(StrategySpec, "acme-best"))) == "acme-one 1.0 (one)"
-    assert {"acme_broken", "acme_clash_two"}.isdisjoint(sys.modules)
+    assert str(registry.provider(registry.get(StrategySpec, "fake-best"))) == "fake-one 1.0 (one)"
+    assert {"fake_broken", "fake_clash_two"}.isdisjoint(sys.modules)
 
 
 def test_disabling_a_plugin_that_does_not_exist_is_an_error(install: Install) -> None:
@@ -129,28 +129,28 @@ def test_a_plugin_for_another_api_is_listed_and_never_imported(install: Install)
     install("future", "unrelated")
     registry = discover(strict=True)
     assert {str(who): why for who, why in registry.unfit.items()} == {
-        "acme-future 9 (future)": "made for lowtide.v2, this is lowtide.v1"
+        "fake-future 9 (future)": "made for lowtide.v2, this is lowtide.v1"
     }
-    assert "acme_future" not in sys.modules
+    assert "fake_future" not in sys.modules
 
 
 def test_the_same_distribution_twice_on_the_path_is_fine(install: Install, tmp_path: Path) -> None:
     shutil.copytree(DATA / "good", tmp_path / "copy")
     install("good", tmp_path / "copy")
-    assert provided(discover(strict=True)) == ["acme-good 1.2 (acme)"]
+    assert provided(discover(strict=True)) == ["fake-good 1.2 (fake)"]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acme-lost", "acme_nowhere:Lost cannot be loaded: No module named 'acme_nowhere'"),
-        ("acme-absent", "has no attribute 'Absent'"),
-        ("acme-crash", "acme_good_crash:Anything cannot be loaded: no license found"),
-        ("acme-plain", "acme_good_parts:Plain lacks the decorator @attrs.frozen"),
-        ("acme-partial", "acme_good_parts:Partial does not implement range"),
+        ("fake-lost", "fake_nowhere:Lost cannot be loaded: No module named 'fake_nowhere'"),
+        ("fake-absent", "has no attribute 'Absent'"),
+        ("fake-crash", "fake_good_crash:Anything cannot be loaded: no license found"),
+        ("fake-plain", "fake_good_parts:Plain lacks the decorator @attrs.frozen"),
+        ("fake-partial", "fake_good_parts:Partial does not implement range"),
         (
-            "acme-number",
-            "acme_good_parts:NUMBER should be a class derived from lowtide.calibrate.api:Calibrator",
+            "fake-number",
+            "fake_good_parts:NUMBER should be a class derived from lowtide.calibrate.api:Calibrator",
         ),
     ],
 )
@@ -162,19 +162,19 @@ def test_an_implementation_that_does_not_load_names_its_provider(
         discover().load(CalibratorSpec, name)
     assert message in caught.value.message
     assert caught.value.place == f"calibrator {name}"
-    assert "provided by acme-good 1.2 (acme)" in str(caught.value)
+    assert "provided by fake-good 1.2 (fake)" in str(caught.value)
 
 
 def test_a_pass_with_another_name_than_its_record_is_refused(install: Install) -> None:
     install("good")
-    with pytest.raises(PluginError, match="acme_good_parts:Misnamed has the name 'misnamed'"):
-        discover().load(PassSpec, "acme-misnamed")
+    with pytest.raises(PluginError, match="fake_good_parts:Misnamed has the name 'misnamed'"):
+        discover().load(PassSpec, "fake-misnamed")
 
 
 def test_a_target_whose_file_is_missing_is_refused(install: Install) -> None:
     install("good")
-    with pytest.raises(PluginError, match=r"acme_good:device\.toml cannot be read"):
-        discover().load(TargetSpec, "acme-device")
+    with pytest.raises(PluginError, match=r"fake_good:device\.toml cannot be read"):
+        discover().load(TargetSpec, "fake-device")
 
 
 def test_finding_plugins_imports_no_implementation_and_no_runtime() -> None:
@@ -205,4 +205,4 @@ def test_finding_plugins_imports_no_implementation_and_no_runtime() -> None:
     )
     loaded, providers = done.stdout.splitlines()
     assert loaded == "[]"
-    assert "acme-good 1.2 (acme)" in providers
+    assert "fake-good 1.2 (fake)" in providers
