@@ -25,7 +25,7 @@ class FoldBatchNorm(Pass):
 
     Attributes:
         leading: whether to fold into the node behind, when the node before cannot take it; the option
-        pre_batchnorm_fold=0 switches it off too.
+            pre_batchnorm_fold=0 switches it off too.
     """
 
     name: ClassVar[str] = "fold-batch-norm"

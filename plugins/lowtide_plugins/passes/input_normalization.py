@@ -25,9 +25,9 @@ class FoldInputNormalization(Pass):
     input_mean and input_scale are taken if input_optimization is on; otherwise nothing happens.
 
     Attributes:
-        mean: numbers separated by commas, in the units of the pixels, one or one for each channel; empty for
-        0. scale: likewise, the factor after the mean is taken off; empty for 1. input: name of the input;
-        empty for the only one whose channels fit.
+        mean: numbers separated by commas, in the units of the pixels, one or one a channel; empty for 0.
+        scale: likewise, the factor after the mean is taken off; empty for 1.
+        input: name of the input; empty for the only one whose channels fit.
     """
 
     name: ClassVar[str] = "fold-input-normalization"

@@ -21,8 +21,11 @@ class Linear:
 
     Attributes:
         weights: `[O, I/g, …]` for Conv, `[I, O/g, …]` for ConvTranspose, `[N, K]` for Gemm, `[K, N]` for
-        MatMul. bias: `[O]`; zeros where there is none. rank: the rank of operand and result. biased: whether
-        the operator can add a bias at all.
+            MatMul.
+        bias: `[O]`; zeros where there is none.
+        rank: the rank of operand and result.
+        dtype: the element type that weights and bias are stored in.
+        biased: whether the operator can add a bias at all.
     """
 
     node: Node

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from lowtide.errors import PassError
-from lowtide.ir import Graph, QuantParams, Value
+from lowtide.ir import Array, Constant, Graph, QuantParams, Value
+from lowtide.options import CompileOptions
+from lowtide.passes import PassContext
+from lowtide_plugins.passes.batch_norm import FoldBatchNorm
+from lowtide_plugins.passes.input_normalization import FoldInputNormalization
 from unit.passes_builtin.equivalence import Builder, check, deviation, execute, ops, reasons, run_passes
 
 CHANNELS = 4
@@ -106,8 +110,6 @@ def test_quantized_weights_are_left_alone() -> None:
     graph = build.done(build.batch_norm(convolved, CHANNELS))
     weights = graph.nodes[0].value(1)
     codes = np.ones(weights.type.static_shape, np.int8)
-    from lowtide.ir import Constant
-
     graph.set_constant(weights, Constant.of(codes), weights.type.with_quant(QuantParams("int8", 0.5)))
     said = reasons(run_passes(graph, "fold-batch-norm{leading=false}"))
     assert "would have to be float constants" in said[0]
@@ -178,8 +180,8 @@ def test_a_constant_in_the_middle_of_the_network_is_not_moved_ahead() -> None:
 
 
 def normalized_reference(
-    graph: Graph, pixels: np.ndarray, mean: list[float], scale: list[float]
-) -> dict[str, np.ndarray]:
+    graph: Graph, pixels: Array, mean: list[float], scale: list[float]
+) -> dict[str, Array]:
     shape = (1, -1, 1, 1)
     return execute(
         graph,
@@ -223,3 +225,21 @@ def test_without_mean_and_scale_the_input_stays() -> None:
     assert not run_passes(graph, 'fold-input-normalization,fold-input-normalization{mean="0" scale="1"}')[
         1
     ].outcome.changed
+
+
+def test_the_options_of_the_compile_say_mean_and_scale_when_the_pass_does_not() -> None:
+    options = CompileOptions(input_mean=(10.0, 20.0, 30.0), input_scale=(0.5,), input_optimization=True)
+    build = Builder()
+    graph = build.done(build.node("Conv", build.input(1, 3, 4, 4), build.weights(2, 3, 1, 1)))
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 4, 4)).astype(np.float32)
+    wanted = normalized_reference(graph, pixels, [10.0, 20.0, 30.0], [0.5])
+    outcome = FoldInputNormalization().run(graph, PassContext(options=options))
+    assert outcome.changed
+    assert deviation(wanted, execute(graph, {"x": pixels})) < 1e-5
+
+
+def test_the_option_for_leading_normalization_is_obeyed() -> None:
+    build = Builder()
+    graph = build.done(linear(build, "Conv", build.batch_norm(source(build, "Conv"), CHANNELS)))
+    context = PassContext(options=CompileOptions(pre_batchnorm_fold=False))
+    assert not FoldBatchNorm().run(graph, context).changed
