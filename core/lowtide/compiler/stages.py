@@ -21,7 +21,7 @@ from lowtide.compiler.progress import Clock, Progress
 from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import DataError, OptionError
+from lowtide.errors import DataError, OptionError, UnsupportedModelError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
 from lowtide.measure import Measurement, measure_layers
@@ -44,6 +44,24 @@ FLOAT_BITS = 32
 
 LEVEL_CALIBRATORS = {0: "moving-average", 1: "minmax"}
 """What an accuracy level means for the range of activations when no calibrator is named."""
+
+
+QUANTIZED_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"})
+
+
+def refuse_quantized(graph: Graph) -> None:
+    """Refuse a network that is quantized already: it would be quantized twice.
+
+    Raises:
+        UnsupportedModelError: naming the first node that shows it.
+    """
+    for node in graph:
+        if node.op in QUANTIZED_OPS:
+            raise UnsupportedModelError(
+                "the model is quantized already",
+                place=node.place,
+                hint="give the float model that it was made from",
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +164,7 @@ class Compilation:
             wanted = ImportRequest(input_shapes=dict(options.input_shapes), diagnostics=self.diagnostics)
             self.graph = load_model(request.model, request.registry, wanted, frontend=options.frontend)
         self.imported_nodes = len(self.graph)
+        refuse_quantized(self.graph)
 
     def prepare(self) -> None:
         """Bring the graph into the form that the target wants."""

@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 
 import click
-from lowtide.data import open_data
 
 from lowtide.cli.compile import show
 from lowtide.cli.evaluate import render_evaluation
@@ -14,6 +13,7 @@ from lowtide.cli.shared import progress_bars, registry_of, stderr, stdout
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.run import input_specs
+from lowtide.data import open_data
 from lowtide.measure import Metric, evaluate
 from lowtide.plugin import MetricSpec
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OnnxQdqEmitter(Emitter):
     """Writes ``model.onnx`` at opset 21; above 1.5 GB the constants go to ``model.onnx.data``.
 
-    Weights are integers behind DequantizeLinear, biases int32 with input scale times weight scale; activations
-    pass QuantizeLinear and DequantizeLinear behind the layer that makes them.
+    Weights are integers behind DequantizeLinear, biases int32 with input scale times weight scale;
+    activations pass QuantizeLinear and DequantizeLinear behind the layer that makes them.
     """
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:

@@ -76,7 +76,5 @@ def _label(frame: Frame, metric: str, classes: int) -> int:
         )
     label = int(np.asarray(frame.label).reshape(-1)[0])
     if not 0 <= label < classes:
-        raise DataError(
-            f"the label {label} is none of the {classes} classes", place=frame.name
-        )
+        raise DataError(f"the label {label} is none of the {classes} classes", place=frame.name)
     return label

@@ -42,7 +42,9 @@ class CorrectBias(Pass):
         if ctx.reference is None or ctx.frames is None or ctx.request is None:
             raise PassError("needs a quantized graph and calibration frames", place=self.name)
         found = [(node, operands) for node in graph if (operands := _quantized_mac(node)) is not None]
-        means = _channel_means(ctx.reference, [ops.activation.name for _, ops in found], ctx.frames, self.frames)
+        means = _channel_means(
+            ctx.reference, [ops.activation.name for _, ops in found], ctx.frames, self.frames
+        )
         refusals: list[Refusal] = []
         corrected = 0
         for node, operands in found:
@@ -91,9 +93,7 @@ def _channel_means(
     return {name: total / seen for name, total in sums.items()}
 
 
-def _mean_error(
-    node: Node, operands: MacOperands, reference: Graph, means: dict[str, Array]
-) -> Array | str:
+def _mean_error(node: Node, operands: MacOperands, reference: Graph, means: dict[str, Array]) -> Array | str:
     """(Wq - W) E[x] per output channel, or why it is not known."""
     twin = reference.values.get(node.output.name)
     maker = twin.producer if twin else None
@@ -124,7 +124,11 @@ def _apply(graph: Graph, node: Node, operands: MacOperands, ctx: PassContext, de
     assert ctx.request is not None  # noqa: S101 - run checked it
     maker = ctx.reference.values[node.output.name].producer
     original = mac_operands(maker) if maker else None
-    real = original.bias.constant.array().reshape(-1) if original and original.bias and original.bias.constant else 0.0
+    real = (
+        original.bias.constant.array().reshape(-1)
+        if original and original.bias and original.bias.constant
+        else 0.0
+    )
     bias = np.broadcast_to(np.asarray(real, np.float64), (output_channels(node, operands),)) - delta
     before = operands.bias.constant if operands.bias else None
     requantize_bias(graph, node, bias, ctx.request)

@@ -15,6 +15,6 @@ def lowtide_register_frontends() -> Iterable[FrontendSpec]:
             name="onnx",
             summary="ONNX models, opset 7 and newer",
             suffixes=(".onnx",),
-            implementation="lowtide_plugins.frontends.onnx.importer:OnnxFrontend",
+            implementation="lowtide_plugins.frontends.onnx_format.importer:OnnxFrontend",
         )
     ]

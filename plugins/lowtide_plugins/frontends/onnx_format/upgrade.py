@@ -1,7 +1,7 @@
 """Models of any opset to the one of graphs in memory.
 
-Older models go through ONNX's own converter, on a copy that shows only small constants. Newer ones are taken as
-they are, node by node, where the definition of the operator is still the same.
+Older models go through ONNX's own converter, on a copy that shows only small constants. Newer ones are taken
+as they are, node by node, where the definition of the operator is still the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from lowtide.errors import ModelError, UnsupportedModelError
 from lowtide.ir.schema import OPSET, schema
 
 OLDEST = 7
+LAST_ASYMMETRIC_RESIZE = 10
+"""Up to this opset, Resize mapped coordinates by x / scale and rounded down."""
+
 BIG = 4096
 """Bytes above which a constant is hidden from the converter, which copies what it sees."""
 
@@ -35,6 +38,12 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
             place="opset_import",
             hint="convert the model with onnx.version_converter",
         )
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, version, ""):
+            raise UnsupportedModelError(
+                f"ONNX has no operator {node.op_type} at opset {version}",
+                place=f"{node.op_type} {node.name or node.output[0]}",
+            )
     if version == OPSET:
         return model
     if version > OPSET:
@@ -93,7 +102,19 @@ def _convert(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
             hint="export the model again with a newer opset",
         ) from error
     converted.graph.initializer.extend(originals[name] for name in hidden)
+    if version <= LAST_ASYMMETRIC_RESIZE:
+        _keep_resize(converted.graph)
     return converted
+
+
+def _keep_resize(graph: onnx.GraphProto) -> None:
+    """Say what Upsample and Resize meant before they could say it: the converter leaves later defaults."""
+    meant = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for node in graph.node:
+        if node.op_type == "Resize":
+            given = {attribute.name for attribute in node.attribute}
+            for name in sorted(meant.keys() - given):
+                node.attribute.append(onnx.helper.make_attribute(name, meant[name]))
 
 
 def _is_big(tensor: onnx.TensorProto) -> bool:

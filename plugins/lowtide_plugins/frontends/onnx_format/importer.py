@@ -12,11 +12,21 @@ from google.protobuf.message import DecodeError
 
 from lowtide.errors import GraphError, ModelError, UnsupportedModelError
 from lowtide.frontend import Frontend, ImportRequest
-from lowtide.ir import AttributeValue, Constant, DType, Graph, Location, Node, TensorType, Value, verify
+from lowtide.ir import (
+    OPSET,
+    AttributeValue,
+    Constant,
+    DType,
+    Graph,
+    Location,
+    TensorType,
+    Value,
+    verify,
+)
 from lowtide.ir.schema import schema
 from lowtide.ir.shapes import infer_types
-from lowtide_plugins.frontends.onnx.tensors import read_tensor
-from lowtide_plugins.frontends.onnx.upgrade import upgrade
+from lowtide_plugins.frontends.onnx_format.tensors import read_tensor
+from lowtide_plugins.frontends.onnx_format.upgrade import upgrade
 
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -245,16 +255,18 @@ class _Importer:
         return value
 
     def check_types(self) -> None:
-        for node in self.made:
-            self.check_node_types(node)
+        """Operators of later opsets take more element types than those of `OPSET`.
 
-    def check_node_types(self, node: Node) -> None:
-        if node.op in {"QuantizeLinear", "DequantizeLinear"} or node.op.startswith("QLinear"):
-            raise UnsupportedModelError(
-                "the model is quantized already",
-                place=node.place,
-                hint="give the float model that it was made from",
-            )
+        Raises:
+            UnsupportedModelError: naming a node whose operand has such a type.
+        """
+        for node in self.made:
+            found = schema(node.op)
+            for operand, value in zip(found.inputs if found else (), node.inputs, strict=False):
+                if value is not None and f"tensor({_onnx_name(value.type.dtype)})" not in operand.types:
+                    raise UnsupportedModelError(
+                        f"{node.op} takes no {value.type.dtype} at opset {OPSET}", place=node.place
+                    )
 
 
 def _ordered(nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> list[onnx.NodeProto]:
@@ -275,11 +287,20 @@ def _ordered(nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> li
     return ordered
 
 
+_ONNX_NAMES = {DType.FLOAT32: "float", DType.FLOAT64: "double"}
+
+
+def _onnx_name(dtype: DType) -> str:
+    return _ONNX_NAMES.get(dtype, dtype.value)
+
+
 def _dtype(number: int, place: str) -> DType:
     try:
         return DType.from_onnx(number)
     except (ValueError, KeyError) as error:
-        raise UnsupportedModelError(f"the element type {error} is not supported", place=place) from error
+        raise UnsupportedModelError(
+            f"the element type {onnx.TensorProto.DataType.Name(number)} is not supported", place=place
+        ) from error
 
 
 def _constant(node: onnx.NodeProto, attributes: Mapping[str, AttributeValue]) -> Constant:
