@@ -10,7 +10,7 @@ from lowtide.errors import LowtideError
 from lowtide.frontend import ImportRequest
 from lowtide.ir import Array, Graph
 from lowtide.runtime import Session, to_model
-from lowtide_plugins.frontends.onnx.importer import OnnxFrontend
+from lowtide_plugins.frontends.onnx_format.importer import OnnxFrontend
 from unit.passes_builtin.equivalence import PREPARE, deviation, ops, run_passes
 
 ROOT = os.environ.get("LOWTIDE_REAL_DATA")
