@@ -35,8 +35,8 @@ class FoldConstants(Pass):
     Precondition: shapes are inferred, else shapes of tensors do not fold. Effect: results become constants of
     the same name, computed by ONNX Runtime in the dtype of the node. It refuses random operators, results of
     more than `limit` bytes that are larger than what they are made of, constants whose data is not at hand,
-    and nodes that ONNX Runtime cannot execute, and results of the network. Quantized constants are left
-    alone.
+    nodes that ONNX Runtime cannot execute, and results of the network. Quantized constants are left alone,
+    also codes behind a DequantizeLinear.
 
     Attributes:
         limit: bytes.
@@ -90,6 +90,8 @@ class FoldConstants(Pass):
     def _objection(self, node: Node) -> str | None:
         if node.op in RANDOM or (node.op == "Dropout" and node.operand(2) is not None):
             return "it gives another result every time; it would have to be a deterministic operator."
+        if node.op == "DequantizeLinear":
+            return "it holds codes, which would be lost; they would have to be in the type of a constant."
         missing = [value.name for value in node.inputs if value is not None and _lacks_data(value)]
         if missing:
             return f"the data of {missing[0]} is not here; the graph would have to come from the model file."
