@@ -80,7 +80,9 @@ def test_the_model_file_runs_on_onnx_runtime_with_the_results_of_lowtide_run(
         scores = results["logits"]
         session = ort.InferenceSession(compiled / "model.onnx", providers=["CPUExecutionProvider"])
         chosen = [data["image"][k * len(data["image"]) // 20] for k in range(20)]
-        plain = np.stack([session.run(None, {"image": x[None].astype(np.float32)})[0] for x in chosen])
+        plain = np.stack(
+            [np.asarray(session.run(None, {"image": x[None].astype(np.float32)})[0]) for x in chosen]
+        )
     step = np.abs(scores).max() / 127
     assert np.abs(scores - plain).max() < 8 * step
     assert (scores.argmax(-1) == plain.argmax(-1)).mean() > 0.9
@@ -92,7 +94,7 @@ def test_float_mode_gives_the_outputs_of_the_original_model(run: Run, compiled: 
     with np.load("results.npz") as results, np.load(TEST) as data:
         session = ort.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
         first = session.run(None, {"image": data["image"][:1].astype(np.float32)})[0]
-        np.testing.assert_allclose(results["logits"][0], first, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(results["logits"][0], np.asarray(first), rtol=1e-4, atol=1e-4)
 
 
 def test_compare_lists_layers_worst_first(run: Run, compiled: Path) -> None:

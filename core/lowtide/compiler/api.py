@@ -94,7 +94,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         report=build_report(compilation, digests),
         registry=request.registry,
     )
-    request.registry.hook.lowtide_compile_finished(result=result)
+    request.registry.notify("lowtide_compile_finished", result=result)
     return result
 
 

@@ -6,10 +6,10 @@ import csv
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -72,18 +72,21 @@ def _raw(
     spec: object, inputs: Sequence[InputSpec], preprocess: Preprocess | None, seed: int, notes: Diagnostics
 ) -> RawSource:
     if isinstance(spec, np.ndarray):
-        return ArraySource({"": spec}, None, "array")
+        return ArraySource({"": np.asarray(cast(Array, spec))}, None, "array")
     if isinstance(spec, Mapping):
-        return _arrays({str(name): np.asarray(array) for name, array in spec.items()}, inputs)
+        named = cast(Mapping[Any, Any], spec)
+        return _arrays({str(name): np.asarray(array) for name, array in named.items()}, inputs)
     if isinstance(spec, str | Path):
         return _named(str(spec), inputs, preprocess, seed, notes)
     if isinstance(spec, Sequence):
-        return IterableSource(lambda: spec, len(spec), "sequence")
+        frames = cast(Sequence[Any], spec)
+        return IterableSource(lambda: frames, len(frames), "sequence")
     if callable(spec):
-        return IterableSource(spec, None, getattr(spec, "__name__", "callable"))
+        make = cast(Callable[[], Iterable[Any]], spec)
+        return IterableSource(make, None, getattr(spec, "__name__", "callable"))
     if isinstance(spec, Iterable):
         # An iterator can be read once, but calibration and measuring both read.
-        kept = list(spec)
+        kept = list(cast(Iterable[Any], spec))
         return IterableSource(lambda: kept, len(kept), "iterator")
     raise DataError(f"cannot be read as data: {type(spec).__name__}", hint="give a path, arrays or frames")
 
@@ -190,12 +193,11 @@ def _callable(spec: str) -> Callable[[], Iterable[Any]]:
         raise DataError(f"cannot be imported: {error}", place=spec) from error
     if not callable(found):
         raise DataError(f"is {type(found).__name__}, expected a callable", place=spec)
-    made: Callable[[], Iterable[Any]] = found
-    return made
+    return cast(Callable[[], Iterable[Any]], found)
 
 
 @contextmanager
-def _current_folder_importable() -> Iterator[None]:
+def _current_folder_importable() -> Generator[None, None, None]:
     sys.path.insert(0, "")
     try:
         yield

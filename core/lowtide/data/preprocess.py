@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
 import numpy as np
@@ -35,6 +35,13 @@ KEYS = (
 Size = tuple[int, int]
 
 
+def _known_filter(_: object, __: object, value: str) -> None:
+    if value not in FILTERS:
+        raise OptionError(
+            f"unknown interpolation {value!r}", place="preprocess", hint=nearest(value, FILTERS)
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Preprocess:
     """Resize, crop, channel order, layout, (x - mean) * scale; in this order.
@@ -59,14 +66,7 @@ class Preprocess:
     reverse_channels: bool = False
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-    interpolation: str = attrs.field(default="bilinear")
-
-    @interpolation.validator
-    def _known(self, _: object, value: str) -> None:
-        if value not in FILTERS:
-            raise OptionError(
-                f"unknown interpolation {value!r}", place="preprocess", hint=nearest(value, FILTERS)
-            )
+    interpolation: str = attrs.field(default="bilinear", validator=_known_filter)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, place: str = "preprocess") -> Preprocess:
@@ -135,7 +135,8 @@ class Preprocess:
 
 def _from_block(mapping: Mapping[str, Any]) -> Preprocess:
     pad = mapping.get("resize_with_pad")
-    flag, place = (pad[0], pad[1] if len(pad) > 1 else "corner") if isinstance(pad, list) else (pad, "corner")
+    listed = cast(list[Any], pad) if isinstance(pad, list) else [pad]
+    flag, place = listed[0], listed[1] if len(listed) > 1 else "corner"
     color = mapping.get("pad_color") or (0, 0, 0)
     colors = (int(color),) * 3 if isinstance(color, int) else tuple(int(entry) for entry in color)
     return Preprocess(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import attrs
 
@@ -76,7 +76,7 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
     if info.optional and (value is None or value in ("", "None", "none", "null")):
         return None
     try:
-        made = _CONVERTERS[info.kind](value)
+        made: Any = _CONVERTERS[info.kind](value)
     except (TypeError, ValueError) as error:
         raise _wrong(info, value, origin, str(info.kind)) from error
     if info.choices and made not in info.choices:
@@ -122,7 +122,7 @@ def _names(value: Any) -> tuple[str, ...]:
         return (str(value),)
     if not isinstance(value, Sequence):
         raise TypeError(value)
-    return tuple(str(part).strip() for part in value)
+    return tuple(str(part).strip() for part in cast(Sequence[Any], value))
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
@@ -137,7 +137,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(value, Mapping):
         raise TypeError(value)
-    return {str(name): _shape(shape) for name, shape in value.items()}
+    return {str(name): _shape(shape) for name, shape in cast(Mapping[Any, Any], value).items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -148,7 +148,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     return shape
 
 
-_CONVERTERS = {
+_CONVERTERS: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.INT: _int,
     Kind.FLOAT: float,
     Kind.FLAG: _flag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import yaml
@@ -45,9 +45,10 @@ def load_options_file(path: Path) -> LoadedOptions:
     if not isinstance(found, Mapping):
         raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
     origin = f"options file {path.name}"
-    if "session" not in found:
-        return LoadedOptions(OptionLayer(origin, {str(key): value for key, value in found.items()}))
-    return _model_zoo(found, origin, str(path))
+    named = {str(key): value for key, value in cast(Mapping[Any, Any], found).items()}
+    if "session" not in named:
+        return LoadedOptions(OptionLayer(origin, named))
+    return _model_zoo(named, origin, str(path))
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -101,7 +102,7 @@ def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptio
 
 
 def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
-    block = mapping.get(name) or {}
+    block: Any = mapping.get(name) or {}
     if not isinstance(block, Mapping):
         raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{place}, {name}")
-    return {str(key): value for key, value in block.items()}
+    return {str(key): value for key, value in cast(Mapping[Any, Any], block).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -86,7 +86,8 @@ def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
         if option.key in own or (option.origin == "default" and option.key not in always):
             continue
         value = option.value
-        found[option.key] = ", ".join(value) if isinstance(value, tuple) else _plain(value)
+        listed = cast(tuple[str, ...], value) if isinstance(value, tuple) else None
+        found[option.key] = _plain(value) if listed is None else ", ".join(map(str, listed))
     return found
 
 

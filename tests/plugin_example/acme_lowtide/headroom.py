@@ -21,7 +21,7 @@ class Headroom(Calibrator):
 
     def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:  # noqa: ARG002
         seen = statistics["minmax"]
-        assert isinstance(seen, MinMax)  # noqa: S101 - asked for above
+        assert isinstance(seen, MinMax)
         low, high = seen.low, seen.high
         extra = (high - low) * self.margin
         return Range(low - extra if low < 0 else low, high + extra)

@@ -61,7 +61,7 @@ def agrees_with_onnx_runtime(tmp_path: Path, proto: onnx.ModelProto, *shapes: tu
     feeds = {n: generator.standard_normal(s).astype(np.float32) for n, s in zip(names, shapes, strict=True)}
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for found, expected in zip(run(graph, feeds), session.run(None, feeds), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-5)
     return graph
 
 
@@ -302,7 +302,8 @@ def test_published_networks_import_with_the_outputs_of_onnx_runtime_or_are_refus
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for found, expected in zip(run(graph, feeds), session.run(None, feeds), strict=True):
+        for found, result in zip(run(graph, feeds), session.run(None, feeds), strict=True):
+            expected = np.asarray(result)
             if expected.dtype.kind == "f":
                 scale = max(float(np.abs(expected).max()), 1e-6)
                 assert np.abs(found - expected).max() <= 1e-4 * scale, path.name

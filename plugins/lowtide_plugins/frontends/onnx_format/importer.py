@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import inliner
 
 from lowtide.errors import GraphError, ModelError, UnsupportedModelError
 from lowtide.frontend import Frontend, ImportRequest
@@ -55,7 +57,7 @@ def import_model(model: onnx.ModelProto, request: ImportRequest, *, name: str, f
     """
     _check_model(model)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     _check_nodes(model.graph.node)
     model = upgrade(model)
     return _Importer(model.graph, request, name, folder).graph()
@@ -63,7 +65,7 @@ def import_model(model: onnx.ModelProto, request: ImportRequest, *, name: str, f
 
 def _parse(path: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load(path, load_external_data=False, format="protobuf")
+        model = onnx.ModelProto.FromString(path.read_bytes())
     except DecodeError as error:
         raise ModelError(
             f"is no ONNX model: {error}", place=str(path), hint="is the file complete?"
@@ -236,9 +238,7 @@ class _Importer:
             case bool() | int() | float() | str():
                 return value
             case list() | tuple():
-                return tuple(
-                    part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in value
-                )
+                return _listed(cast(Sequence[Any], value))
             case _:
                 raise UnsupportedModelError(
                     f"the attribute {entry.name} holds {type(value).__name__}", place=_place(node)
@@ -267,6 +267,10 @@ class _Importer:
                     raise UnsupportedModelError(
                         f"{node.op} takes no {value.type.dtype} at opset {OPSET}", place=node.place
                     )
+
+
+def _listed(value: Sequence[Any]) -> AttributeValue:
+    return tuple(part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in value)
 
 
 def _ordered(nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> list[onnx.NodeProto]:
