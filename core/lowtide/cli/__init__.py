@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
 
 
 def _registry(ctx: click.Context) -> Registry:
-    from lowtide.cli.shared import registry_of  # noqa: PLC0415 - discovery costs time
+    from lowtide.cli.context import registry_of  # noqa: PLC0415 - discovery costs time
 
     return registry_of(ctx)
 
@@ -122,6 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    from lowtide.cli.shared import stderr  # noqa: PLC0415 - rich costs time
+    from lowtide.cli.context import stderr  # noqa: PLC0415 - rich costs time
 
     stderr().print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars, stdout
+from lowtide.cli.context import stdout
+from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.measure import Measurement, measure_layers
 from lowtide.report.terminal import render_measurement

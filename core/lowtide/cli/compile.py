@@ -8,15 +8,8 @@ from pathlib import Path
 import click
 
 from lowtide.calibrate import StatisticsCache
-from lowtide.cli.shared import (
-    data_options,
-    given_options,
-    option_options,
-    progress_bars,
-    registry_of,
-    stderr,
-    stdout,
-)
+from lowtide.cli.context import registry_of, stderr, stdout
+from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.result import CompileResult

@@ -8,15 +8,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from lowtide.cli.shared import (
-    data_options,
-    frames_for,
-    given_options,
-    option_options,
-    progress_bars,
-    registry_of,
-    stdout,
-)
+from lowtide.cli.context import registry_of, stdout
+from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.plugin import MetricSpec

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from lowtide.cli.shared import given_options, option_options, registry_of, stdout
+from lowtide.cli.context import registry_of, stdout
+from lowtide.cli.shared import given_options, option_options
 from lowtide.compiler.output import load_output
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, Value, print_graph

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lowtide.cli.shared import registry_of, stdout
+from lowtide.cli.context import registry_of, stdout
 from lowtide.plugin import (
     SPEC_KINDS,
     CalibratorSpec,

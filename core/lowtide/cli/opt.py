@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lowtide.cli.shared import registry_of, stderr
+from lowtide.cli.context import registry_of, stderr
 from lowtide.errors import ModelError
 from lowtide.ir import Graph, parse_graph, print_graph
 from lowtide.passes import Pass, PassContext, parse_pipeline, run_pipeline

@@ -7,14 +7,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from lowtide.cli.shared import (
-    data_options,
-    frames_for,
-    given_options,
-    option_options,
-    progress_bars,
-    registry_of,
-)
+from lowtide.cli.context import registry_of
+from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.compiler.run import MODES, Mode, run_frames
 from lowtide.errors import OutputError

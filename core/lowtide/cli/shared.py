@@ -1,4 +1,4 @@
-"""What several commands share: consoles, the registry, progress bars, the way from flags to a request."""
+"""What several commands share: flags, progress bars, the way from flags to options and frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import attrs
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,37 +19,15 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from lowtide.cli.context import stderr
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Graph
 from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
-from lowtide.plugin import Registry, discover
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def stdout() -> Console:
-    """Where results go; colours only on a terminal and not with NO_COLOR."""
-    return Console()
-
-
-def stderr() -> Console:
-    """Where everything else goes."""
-    return Console(stderr=True)
-
-
-def registry_of(ctx: click.Context) -> Registry:
-    """The plugins, found once a command line."""
-    root = ctx.find_root()
-    settings = root.obj if isinstance(root.obj, dict) else {}
-    if "registry" not in settings:
-        found = discover(disabled=settings.get("disabled", ()), strict=bool(settings.get("strict")))
-        settings["registry"] = found
-        root.obj = settings
-    registry: Registry = settings["registry"]
-    return registry
 
 
 def data_options(command: F) -> F:

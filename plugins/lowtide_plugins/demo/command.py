@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from lowtide.cli.compile import show
+from lowtide.cli.context import registry_of, stderr, stdout
 from lowtide.cli.evaluate import render_evaluation
-from lowtide.cli.shared import progress_bars, registry_of, stderr, stdout
+from lowtide.cli.shared import progress_bars
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.run import input_specs

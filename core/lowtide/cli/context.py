@@ -1,0 +1,38 @@
+"""What every command has: two consoles and the plugins; imported for ``--help`` too, so it is light."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lowtide.plugin import Registry, discover
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def stdout() -> Console:
+    """Where results go; colours only on a terminal and not with NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 - costs time that `--help` does not have
+
+    return Console()
+
+
+def stderr() -> Console:
+    """Where everything else goes."""
+    from rich.console import Console  # noqa: PLC0415 - costs time that `--help` does not have
+
+    return Console(stderr=True)
+
+
+def registry_of(ctx: click.Context) -> Registry:
+    """The plugins, found once a command line."""
+    root = ctx.find_root()
+    settings: dict[str, Any] = root.obj or {}
+    if "registry" not in settings:
+        found = discover(disabled=settings.get("disabled", ()), strict=bool(settings.get("strict")))
+        settings["registry"] = found
+        root.obj = settings
+    registry: Registry = settings["registry"]
+    return registry
