@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lowtide.ir import Graph
     from lowtide.passes import Pass, PassContext, PassOutcome
     from lowtide.plugin import discover, hookimpl
-    from lowtide.version import VERSION as __version__
+    from lowtide.version import VERSION as __version__  # noqa: N811 - the name that Python expects
 
 __all__ = [
     "Calibrator",

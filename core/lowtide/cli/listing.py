@@ -108,9 +108,9 @@ def _device(registry: Registry, name: str) -> RenderableType:
     operators = Table(title="operators", title_justify="left")
     for column in ("operator", "layer", "kind", "conditions"):
         operators.add_column(column, overflow="fold")
-    for op, rule in sorted(target.operators.items()):
-        conditions = "\n".join(constraint.require for constraint in rule.constraints)
-        operators.add_row(op, rule.layer_type, rule.kind, Text(conditions))
+    for op, operator in sorted(target.operators.items()):
+        conditions = "\n".join(constraint.require for constraint in operator.constraints)
+        operators.add_row(op, operator.layer_type, operator.kind, Text(conditions))
     return Group(rules, operators)
 
 

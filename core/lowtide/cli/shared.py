@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,7 +140,7 @@ class BarProgress(Progress):
 
 
 @contextmanager
-def progress_bars() -> Iterator[BarProgress]:
+def progress_bars() -> Generator[BarProgress, None, None]:
     """Bars on standard error; nothing is drawn where that is no terminal."""
     columns = (
         SpinnerColumn(finished_text="✓"),

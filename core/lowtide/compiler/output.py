@@ -149,7 +149,7 @@ def _graph(folder: Path, text: str, model: str) -> Graph:
     graph = parse_graph((folder / text).read_text("utf-8"))
     missing = [value for value in graph.constants if value.constant and not value.constant.has_data]
     if missing:
-        proto = onnx.load(folder / model)
+        proto = _model(folder / model)
         found = [Constant.of(onnx.numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer]
         by_digest = {(data.dtype, data.shape, data.digest()): data for data in found}
         for value in missing:
@@ -159,3 +159,9 @@ def _graph(folder: Path, text: str, model: str) -> Graph:
                 raise OutputError(f"the data of {value.name} is not in {model}", place=str(folder / text))
             graph.set_constant(value, by_digest[key], value.type)
     return graph
+
+
+def _model(path: Path) -> onnx.ModelProto:
+    proto = onnx.ModelProto.FromString(path.read_bytes())
+    onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+    return proto

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import attrs
@@ -30,7 +30,7 @@ class Clock:
     times: list[StageTime] = attrs.field(factory=list[StageTime], init=False)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         """Announce a stage and note its wall and CPU seconds when it ends."""
         self.progress.stage(name)
         wall, cpu = time.perf_counter(), time.process_time()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lowtide.compiler.stages import Compilation
 from lowtide.ir import Layer, Value, layers, print_type
-from lowtide.measure import LayerError
+from lowtide.measure import ErrorSum, LayerError
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec
 from lowtide.quantize.operands import mac_operands
@@ -28,7 +28,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
     """Gather what the stages left."""
     measurement = compilation.measurement
     errors = {error.layer: error for error in measurement.layers} if measurement else {}
-    outputs = measurement.outputs if measurement else {}
+    outputs: Mapping[str, ErrorSum] = measurement.outputs if measurement else {}
     return Report(
         lowtide_version=VERSION,
         model=_model(compilation, digests),

@@ -74,19 +74,20 @@ def _raw(
     if isinstance(spec, np.ndarray):
         return ArraySource({"": np.asarray(cast(Array, spec))}, None, "array")
     if isinstance(spec, Mapping):
-        named = cast(Mapping[Any, Any], spec)
+        named: Mapping[Any, Any] = spec
         return _arrays({str(name): np.asarray(array) for name, array in named.items()}, inputs)
     if isinstance(spec, str | Path):
         return _named(str(spec), inputs, preprocess, seed, notes)
     if isinstance(spec, Sequence):
-        frames = cast(Sequence[Any], spec)
+        frames: Sequence[Any] = spec
         return IterableSource(lambda: frames, len(frames), "sequence")
     if callable(spec):
         make = cast(Callable[[], Iterable[Any]], spec)
         return IterableSource(make, None, getattr(spec, "__name__", "callable"))
     if isinstance(spec, Iterable):
         # An iterator can be read once, but calibration and measuring both read.
-        kept = list(cast(Iterable[Any], spec))
+        items: Iterable[Any] = spec
+        kept = list(items)
         return IterableSource(lambda: kept, len(kept), "iterator")
     raise DataError(f"cannot be read as data: {type(spec).__name__}", hint="give a path, arrays or frames")
 

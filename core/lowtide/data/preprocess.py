@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -135,7 +135,7 @@ class Preprocess:
 
 def _from_block(mapping: Mapping[str, Any]) -> Preprocess:
     pad = mapping.get("resize_with_pad")
-    listed = cast(list[Any], pad) if isinstance(pad, list) else [pad]
+    listed: list[Any] = pad if isinstance(pad, list) else [pad]
     flag, place = listed[0], listed[1] if len(listed) > 1 else "corner"
     color = mapping.get("pad_color") or (0, 0, 0)
     colors = (int(color),) * 3 if isinstance(color, int) else tuple(int(entry) for entry in color)

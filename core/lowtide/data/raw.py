@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -252,7 +252,7 @@ def _draw(generator: np.random.Generator, spec: InputSpec) -> Array:
 
 def _named(item: Any, place: str) -> Mapping[str, Array]:
     if isinstance(item, Mapping):
-        named = cast(Mapping[Any, Any], item)
+        named: Mapping[Any, Any] = item
         return {str(name): np.asarray(array) for name, array in named.items()}
     array = np.asarray(item)
     if array.dtype == object:

@@ -1,7 +1,8 @@
 """The error of every layer in one executed graph.
 
-The float network, the quantized network and, for every layer, the layer alone in quantized form fed with float inputs run
-side by side; only sums of squares leave the run, so nothing is kept a frame and no layer needs a run of its own.
+The float network, the quantized network and, for every layer, the layer alone in quantized form fed with
+float inputs run side by side; only sums of squares leave the run, so no activation is kept and no layer needs
+a run of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from lowtide.data import DataSource, Frame
-from lowtide.ir import DType, Graph, Layer, Node, TensorType, Value, layers
+from lowtide.ir import Array, DType, Graph, Layer, Node, TensorType, Value, layers
 from lowtide.ir.shapes import infer_types
 from lowtide.measure.signal import ErrorSum
 from lowtide.runtime import Session, in_flight, to_model
@@ -88,7 +89,7 @@ def measure_layers(
     return Measurement(count, tuple(errors), outputs)
 
 
-def _feeds(frame: Frame) -> Mapping[str, object]:
+def _feeds(frame: Frame) -> Mapping[str, Array]:
     return frame.feeds
 
 
@@ -160,7 +161,7 @@ class _Probe:
         return any(value is not None and value.type.quant is not None for value in values)
 
     def isolate(self, layer: Layer) -> Value | None:
-        """Add the layer alone, reading float tensors through their Q/DQ pairs; its output, if its inputs are known."""
+        """Add the layer alone, reading float tensors through their Q/DQ pairs; ``None`` if one is unknown."""
         inside: dict[Value, Value] = {}
         for value in layer.inputs:
             source = self.graph.values.get(value.name)

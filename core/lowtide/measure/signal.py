@@ -43,7 +43,7 @@ class ErrorSum:
 
     @property
     def sqnr_db(self) -> float:
-        """10 log10(signal / noise) in dB: infinity without noise, minus infinity for noise without a signal."""
+        """10 log10(signal / noise) in dB: infinity without noise, minus infinity without a signal."""
         if self.noise == 0:
             return math.inf
         return 10 * math.log10(self.signal / self.noise) if self.signal > 0 else -math.inf

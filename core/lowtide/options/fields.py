@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
@@ -122,7 +122,8 @@ def _names(value: Any) -> tuple[str, ...]:
         return (str(value),)
     if not isinstance(value, Sequence):
         raise TypeError(value)
-    return tuple(str(part).strip() for part in cast(Sequence[Any], value))
+    parts: Sequence[Any] = value
+    return tuple(str(part).strip() for part in parts)
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
@@ -137,7 +138,8 @@ def _numbers(value: Any) -> tuple[float, ...]:
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(value, Mapping):
         raise TypeError(value)
-    return {str(name): _shape(shape) for name, shape in cast(Mapping[Any, Any], value).items()}
+    shapes: Mapping[Any, Any] = value
+    return {str(name): _shape(shape) for name, shape in shapes.items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:

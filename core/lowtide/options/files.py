@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import yaml
@@ -45,7 +45,8 @@ def load_options_file(path: Path) -> LoadedOptions:
     if not isinstance(found, Mapping):
         raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
     origin = f"options file {path.name}"
-    named = {str(key): value for key, value in cast(Mapping[Any, Any], found).items()}
+    content: Mapping[Any, Any] = found
+    named = {str(key): value for key, value in content.items()}
     if "session" not in named:
         return LoadedOptions(OptionLayer(origin, named))
     return _model_zoo(named, origin, str(path))
@@ -105,4 +106,5 @@ def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, An
     block: Any = mapping.get(name) or {}
     if not isinstance(block, Mapping):
         raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{place}, {name}")
-    return {str(key): value for key, value in cast(Mapping[Any, Any], block).items()}
+    content: Mapping[Any, Any] = block
+    return {str(key): value for key, value in content.items()}

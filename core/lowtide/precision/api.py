@@ -68,15 +68,17 @@ def check_plan(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) ->
         if len(widths) > 1:
             ties = ", ".join(group.ties[:3])
             raise QuantizationError(
-                f"{provider} gives the tensors of one class the widths {sorted(map(str, widths))}; {ties} tie them",
+                f"{provider} gives tensors of one class the widths {sorted(map(str, widths))}; {ties} tie them",
                 place=group.name,
                 hint="a class has one width",
             )
         if not widths <= set(allowed):
-            raise QuantizationError(f"{provider} gives {widths.pop()} bits, the device has {allowed}", place=group.name)
+            raise QuantizationError(
+                f"{provider} gives {widths.pop()} bits, the device has {allowed}", place=group.name
+            )
     for layer in layers(problem.graph):
         if problem.placement.on_accelerator(layer.name) and plan.weights.get(layer.name) not in allowed:
             raise QuantizationError(
-                f"{provider} gives its parameters {plan.weights.get(layer.name)} bits, the device has {allowed}",
+                f"{provider} gives parameters {plan.weights.get(layer.name)} bits, the device has {allowed}",
                 place=layer.name,
             )

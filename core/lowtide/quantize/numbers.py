@@ -1,6 +1,7 @@
 """The arithmetic of quantization: ranges to parameters, reals to codes.
 
-Pure functions, one for each rule; solving, executing and emitting all use these. real = scale * (code - zero_point).
+Pure functions, one for each rule, used by solving, executing and emitting alike.
+real = scale * (code - zero_point).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def with_zero(low: float, high: float) -> tuple[float, float]:
 def asymmetric(low: float, high: float, dtype: DType) -> QuantParams:
     """Parameters whose codes cover the range with a zero point.
 
-    scale = (max - min) / (2^b - 1), zero_point = round_half_even(qmin - min / scale), clamped. A range of width 0 gives
-    scale 1.
+    scale = (max - min) / (2^b - 1), zero_point = round_half_even(qmin - min / scale), clamped. A range of
+    width 0 gives scale 1.
 
     Source: ONNX operator QuantizeLinear; TensorFlow Lite 8-bit quantization specification.
     """
@@ -74,8 +75,8 @@ def symmetric(low: float, high: float, bits: int) -> QuantParams:
 def power_of_two(low: float, high: float, bits: int) -> QuantParams:
     """Parameters without a zero point whose scale is a power of two.
 
-    clip = 2^ceil(log2 max(|min|, |max|)); scale = clip / 2^(b-1) for signed codes, clip / 2^b for unsigned ones. The largest
-    number of a range that ends exactly at the clip saturates by one code.
+    The clip is 2^ceil(log2 max(|min|, |max|)), the scale clip / 2^(b-1) for signed codes and clip / 2^b for
+    unsigned ones. The largest number of a range that ends exactly at the clip saturates by one code.
 
     Source: the vendor's published training-side simulation of its symmetric mode.
     """
@@ -84,7 +85,7 @@ def power_of_two(low: float, high: float, bits: int) -> QuantParams:
 
 
 def power_of_two_scale(magnitude: float, dtype: DType) -> float:
-    """clip / 2^(b-1) or clip / 2^b for the next power of two at or above `magnitude`; 1 for 0."""
+    """Clip / 2^(b-1) or clip / 2^b for the next power of two at or above `magnitude`; 1 for 0."""
     if magnitude == 0:
         return 1.0
     clip_exponent = ceil_log2(magnitude)
@@ -125,8 +126,8 @@ def weight_params(weights: Array, bits: int, *, axis: int | None, power: bool, n
         bits: 8 or 16.
         axis: the axis with one scale per index, ``None`` for one scale.
         power: scales are powers of two.
-        narrow: divide by 2^(b-1) - 1, so that nothing saturates; otherwise by 2^(b-1), where the largest positive weight
-            saturates at 2^(b-1) - 1.
+        narrow: divide by 2^(b-1) - 1, so that nothing saturates; otherwise by 2^(b-1), where the largest
+            positive weight saturates at 2^(b-1) - 1.
 
     A channel of zeros gets scale 1.
     """
@@ -155,13 +156,15 @@ def quantize(real: Array, quant: QuantParams, *, half: str = "even") -> Array:
     zero = per_axis(np.array(quant.zero_point, np.float64), quant, real.ndim)
     steps = real.astype(np.float64) / scale
     rounded = np.rint(steps) if half == "even" else round_half_away(steps)
-    return np.clip(rounded + zero, quant.dtype.min, quant.dtype.max).astype(quant.dtype.numpy)
+    codes: Array = np.clip(rounded + zero, quant.dtype.min, quant.dtype.max)
+    return codes.astype(quant.dtype.numpy)
 
 
 def round_half_away(x: Array) -> Array:
     """Round to the nearest integer, ties away from zero; 0.49999999999999994 stays 0."""
     truncated = np.trunc(x)
-    return truncated + np.sign(x) * (np.abs(x - truncated) >= 0.5)
+    rounded: Array = truncated + np.sign(x) * (np.abs(x - truncated) >= 0.5)
+    return rounded
 
 
 def bias_scales(input_scale: float, weights: QuantParams) -> tuple[float, ...]:
@@ -184,11 +187,12 @@ def split_bias(codes: Sequence[int] | Array, *, code_max: int = 127, multiplier_
 
 
 def accumulator_reach(codes: Array, axis: int, input_quant: QuantParams) -> Array:
-    """The largest magnitude that the products of each output channel can add up to: sum |w| * max |q - z|, int64 [C]."""
+    """The most that the products of each output channel can add up to: sum |w| * max |q - z|, int64 [C]."""
     others = tuple(other for other in range(codes.ndim) if other != axis)
-    sums = np.abs(codes.astype(np.int64)).sum(axis=others)
+    sums: Array = np.abs(codes.astype(np.int64)).sum(axis=others)
     zero = input_quant.zero_point[0]
-    return sums * max(input_quant.dtype.max - zero, zero - input_quant.dtype.min)
+    reach: Array = sums * max(input_quant.dtype.max - zero, zero - input_quant.dtype.min)
+    return reach
 
 
 def _normal(scale: float) -> float:

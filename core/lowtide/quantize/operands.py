@@ -6,8 +6,10 @@ import attrs
 
 from lowtide.ir import Node, Value
 
-ALL_OPERANDS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Concat", "MatMul", "PRelu", "Where"})
-"""Operators that compute with every operand; the others compute with the first and are told how by the rest."""
+ALL_OPERANDS = frozenset(
+    {"Add", "Concat", "Div", "MatMul", "Max", "Mean", "Min", "Mul", "PRelu", "Sub", "Sum", "Where"}
+)
+"""Operators that compute with every operand; the others compute with the first, told how by the rest."""
 
 MAC_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Multiply-accumulate operators, where they have constant weights."""

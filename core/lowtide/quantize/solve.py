@@ -1,7 +1,8 @@
 """From ranges and widths to `QuantParams` for every tensor, under the rules of the target.
 
-Layers are solved in executable order, since under shift-only arithmetic the scale of an output follows from those of its
-inputs and weights. The graph is changed in place: activations get types with `QuantParams`, constants get codes.
+Layers are solved in executable order, since under shift-only arithmetic the scale of an output follows from
+those of its inputs and weights. The graph is changed in place: activations get types with `QuantParams`,
+constants get codes.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import QuantizationError
-from lowtide.ir import Constant, DType, Graph, Layer, Node, QuantParams, TensorType, Value, layers
+from lowtide.ir import Array, Constant, DType, Graph, Layer, Node, QuantParams, TensorType, Value, layers
 from lowtide.precision import DisjointSets, PrecisionPlan, layer_reads, quantized_values
 from lowtide.quantize import numbers, weights
 from lowtide.quantize.operands import MAC_OPS, data_operands, mac_operands
@@ -28,8 +28,9 @@ class SolveRequest:
     Attributes:
         rule: the scale rule in force.
         ranges: by tensor name, for every quantized activation.
-        channel_wise: whether depthwise weights have a scale per channel where the rule leaves that to the user.
-        clip_bias: whether a bias that its format cannot hold saturates; otherwise the weight scale is raised until it fits.
+        channel_wise: whether depthwise weights have a scale per channel where the rule leaves that open.
+        clip_bias: whether a bias that its format cannot hold saturates; otherwise the weight scale is raised
+            until it fits.
     """
 
     target: Target
@@ -54,8 +55,8 @@ def solve(graph: Graph, request: SolveRequest) -> None:
 def tied_tensors(graph: Graph, request: SolveRequest, values: tuple[Value, ...]) -> DisjointSets[str]:
     """Tensors that must have the same parameters: those on both sides of an operator that only moves codes.
 
-    The inputs of a concatenation are tied too, except where scales follow from accumulators: there each input is
-    requantized to the output's scale.
+    The inputs of a concatenation are tied too, except where scales follow from accumulators: there each input
+    is requantized to the output's scale.
     """
     sets: DisjointSets[str] = DisjointSets()
     known = set(values)
@@ -98,7 +99,8 @@ class _Solver:
                 if value in layer.outputs and self.on_device(layer):
                     self.parameters(layer)
                 if value.type.quant is None:
-                    self.activation(value, layer if value in layer.outputs and self.on_device(layer) else None)
+                    made_here = value in layer.outputs and self.on_device(layer)
+                    self.activation(value, layer if made_here else None)
 
     def on_device(self, layer: Layer) -> bool:
         return self.request.placement.on_accelerator(layer.name)
@@ -127,7 +129,9 @@ class _Solver:
             highs.append(found.max)
         return min(lows), max(highs)
 
-    def choose(self, members: list[Value], low: float, high: float, bits: int, maker: Layer | None) -> QuantParams:
+    def choose(
+        self, members: list[Value], low: float, high: float, bits: int, maker: Layer | None
+    ) -> QuantParams:
         rule = self.request.rule
         if rule.activation == "asymmetric" and all(self.may_be_asymmetric(member) for member in members):
             signed = rule.activation_dtype.signed
@@ -190,7 +194,7 @@ class _Solver:
             codes = Constant.of(numbers.quantize(real, quant))
             self.graph.set_constant(own, codes, TensorType(DType.FLOAT32, own.type.shape, quant))
 
-    def constant_quant(self, layer: Layer, real: np.ndarray[tuple[int, ...], np.dtype[np.float32]], bits: int) -> QuantParams:
+    def constant_quant(self, layer: Layer, real: Array, bits: int) -> QuantParams:
         low, high = float(real.min(initial=0.0)), float(real.max(initial=0.0))
         rule = self.request.rule
         if rule.activation_scale == "power-of-two":

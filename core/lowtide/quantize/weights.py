@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from lowtide.quantize.solve import SolveRequest
 
 MOST_CHANNEL_SHIFTS = 8
-"""Per-channel scales under shift-only arithmetic are at most 2^8 below the tensor's, as the vendor's simulation has it."""
+"""Per-channel scales under shift-only arithmetic are at most 2^8 below that of the tensor.
+
+Source: the vendor's published training-side simulation.
+"""
 
 SPLIT_BIAS_LIMIT = 127 * 255
 """The largest bias of the split format: code times multiplier, in units of the accumulator."""
@@ -59,7 +62,7 @@ def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> 
 
 
 def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest) -> None:
-    """Replace the bias of a quantized node by other real values, [C_out]; the node gets one if it has none."""
+    """Replace the bias of a quantized node by other real values, [C_out]; added if there was none."""
     operands = mac_operands(node)
     if operands is None:
         raise QuantizationError("only layers with constant weights have a bias", place=node.place)
@@ -69,7 +72,9 @@ def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest
     _set_bias(graph, node, bias, activation, weights, request)
 
 
-def _weight_quant(real: Array, operands: MacOperands, node: Node, bits: int, request: SolveRequest) -> QuantParams:
+def _weight_quant(
+    real: Array, operands: MacOperands, node: Node, bits: int, request: SolveRequest
+) -> QuantParams:
     rule, operator = request.rule, request.target.operators[node.op]
     power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
     if rule.weight_granularity == "per-channel" and operator.per_channel and operands.axis is not None:
@@ -90,7 +95,7 @@ def _shifted(base: float, wanted: float) -> float:
     return math.ldexp(base, -min(shifts, MOST_CHANNEL_SHIFTS))
 
 
-def _make_room(
+def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     real: Array,
     quant: QuantParams,
     bias: Array | None,
@@ -101,8 +106,8 @@ def _make_room(
 ) -> QuantParams:
     """Raise weight scales until accumulators cannot overflow and, if wanted, the bias format holds the bias.
 
-    Every channel is raised by what it needs itself: a dead channel has tiny weights and an ordinary bias, and must not
-    take the others' precision.
+    Every channel is raised by what it needs itself: a dead channel has tiny weights and an ordinary bias, and
+    must not take the others' precision.
     """
     if quant.bits > 8 or activation.bits > 8:
         return quant  # 64-bit accumulators
@@ -123,7 +128,7 @@ def _make_room(
     request.diagnostics.info(
         "LT851",
         node.place,
-        f"the weight scale of {count} of {len(factors)} channels is up to {factors.max():.3g} times what the weights "
+        f"the weight scale of {count} of {len(factors)} channels is up to {factors.max():.3g} times what weights "
         "need, so that neither the accumulator nor the bias overflows",
     )
     return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
@@ -149,10 +154,11 @@ def _real_bias(operands: MacOperands, node: Node) -> Array | None:
 
 
 def _bias_steps(bias: Array, activation: QuantParams, quant: QuantParams) -> Array:
-    return bias / np.array(numbers.bias_scales(activation.scale[0], quant))
+    steps: Array = bias / np.array(numbers.bias_scales(activation.scale[0], quant))
+    return steps
 
 
-def _set_bias(
+def _set_bias(  # noqa: PLR0917 - all of them decide on the codes
     graph: Graph, node: Node, bias: Array, activation: QuantParams, quant: QuantParams, request: SolveRequest
 ) -> None:
     steps = _bias_steps(bias, activation, quant)
@@ -166,7 +172,9 @@ def _set_bias(
         type_ = type_.with_quant(parameters)
     else:
         request.diagnostics.info(
-            "LT852", node.place, "the bias needs more than 32 bits at this width and stays float in the model file"
+            "LT852",
+            node.place,
+            "the bias needs more than 32 bits at this width and stays float in the model file",
         )
     _store_bias(graph, node, Constant.of(data), type_)
 
@@ -177,7 +185,7 @@ def _split(node: Node, codes: Array, request: SolveRequest) -> Array:
         request.diagnostics.warning(
             "LT853",
             node.place,
-            f"the bias saturates: it needs {int(np.abs(codes).max())} steps of the accumulator, its format has "
+            f"the bias saturates: it needs {int(np.abs(codes).max())} steps of the accumulator and has "
             f"{SPLIT_BIAS_LIMIT}",
             "advanced_options:bias_clipping=0 lowers the precision of the weights instead",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -41,8 +41,10 @@ def _plain(value: Any) -> Any:
                 return None
             return value if math.isfinite(value) else str(value)
         case Mapping():
-            return {str(key): _plain(entry) for key, entry in value.items()}
+            content: Mapping[Any, Any] = value
+            return {str(key): _plain(entry) for key, entry in content.items()}
         case list() | tuple():
-            return [_plain(entry) for entry in value]
+            entries: Sequence[Any] = value
+            return [_plain(entry) for entry in entries]
         case _:
             return value

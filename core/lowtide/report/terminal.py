@@ -38,7 +38,7 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
     parts += [Panel(escape(text), title=title) for title, text in report.sections.items()]
     if report.diagnostics:
         parts.append(_diagnostics(report.diagnostics))
-    return Group(*(part for part in parts if part is not None))
+    return Group(*parts)
 
 
 def render_measurement(measurement: Measurement) -> RenderableType:

@@ -21,13 +21,13 @@ from lowtide.runtime import Session, dequantize, in_flight, to_model
 class CorrectBias(Pass):
     """Subtract (Wq - W) E[x] from the bias of every layer with constant weights.
 
-    E[x] is the mean of each input channel of the float network over some frames, so the correction of a layer does not
-    depend on that of another and costs one run of the float network. Borders that padding fills with zeros are not
-    told apart, so the correction of a padded convolution is a little too large there. The pass computes the bias from the
-    float one, so a second run changes nothing.
+    E[x] is the mean of each input channel of the float network over some frames, so the correction of a layer
+    does not depend on that of another and costs one run of the float network. Borders that padding fills with
+    zeros are not told apart, so the correction of a padded convolution is a little too large there. The pass
+    computes the bias from the float one, so a second run changes nothing.
 
-    Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2, with
-    the means measured.
+    Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019,
+    section 4.2, with the means measured.
     """
 
     name: ClassVar[str] = "correct-bias"
@@ -111,9 +111,11 @@ def _mean_error(node: Node, operands: MacOperands, reference: Graph, means: dict
         case "Conv":
             group = node.int_attribute("group", 1)
             per_group = error.reshape(group, error.shape[0] // group, error.shape[1], -1).sum(axis=3)
-            return np.einsum("gok,gk->go", per_group, mean.reshape(group, -1)).reshape(-1)
+            by_group: Array = np.einsum("gok,gk->go", per_group, mean.reshape(group, -1))
+            return by_group.reshape(-1)
         case "Gemm":
-            return error @ mean if node.int_attribute("transB", 0) else mean @ error
+            product: Array = error @ mean if node.int_attribute("transB", 0) else mean @ error
+            return product
         case _:
             return f"{node.op} has no bias operand, or strides that let every position see other weights"
 
