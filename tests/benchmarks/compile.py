@@ -2,10 +2,9 @@
 
     python tests/benchmarks/compile.py MODEL.onnx FRAMES [--target am68a] [--counts 100 1000] [--rounds 3]
 
-FRAMES is a folder or file as ``lowtide compile --data`` takes it; it is cycled to the wanted number of frames,
-which are held in memory so that reading images is not measured. Figures are process CPU seconds of the fastest of
-some interleaved rounds: load on the machine only ever adds. The last column is what the compile costs beyond the
-ratio, in seconds.
+FRAMES is a folder or file as ``lowtide compile --data`` takes it, cycled to the wanted number of frames and
+held in memory so that reading images is not measured. Figures are process CPU seconds of the fastest of some
+interleaved rounds, since load only ever adds. Last stands what a compile costs beyond its ratio, in seconds.
 """
 
 from __future__ import annotations

@@ -201,3 +201,40 @@ def test_help_names_every_command(run: Run) -> None:
     assert outcome.status == 0
     for command in ("compile", "run", "compare", "evaluate", "inspect", "opt", "demo", "plugins"):
         assert command in outcome.out
+
+
+def test_a_calibrator_takes_options(run: Run) -> None:
+    ranges: list[float] = []
+    for calibrator in ("percentile", "percentile{shrink=5}"):
+        arguments = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--calibrator", calibrator)
+        report = run(*arguments, "--output", f"out-{len(ranges)}", "--json").json
+        assert report["calibration"]["calibrator"].startswith(f"{calibrator} of lowtide")
+        ranges.append(report["layers"][0]["range"][1])
+    assert ranges[1] < ranges[0]
+
+
+def test_mean_and_scale_of_the_input_are_folded_into_the_network(run: Run) -> None:
+    options = ("--set", "input_mean=100", "--set", "input_scale=0.01", "--set", "input_optimization=1")
+    arguments = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--json")
+    report = run(*arguments, *options).json
+    assert any(item["counters"].get("normalized") for item in report["passes"])
+    plain = run("run", MODEL, "--data", "shifted.npz", "--mode", "float", "--output", "a.npz")
+    assert plain.status == 2
+    with np.load(TEST) as data:
+        np.savez("shifted.npz", image=(data["image"][:3].astype(np.float32) - 100) * 0.01)
+        np.savez("pixels.npz", image=data["image"][:3])
+    assert run("run", MODEL, "--data", "shifted.npz", "--mode", "float", "--output", "a.npz").status == 0
+    assert run("run", "out", "--data", "pixels.npz", "--mode", "float", "--output", "b.npz").status == 0
+    with np.load("a.npz") as a, np.load("b.npz") as b:
+        np.testing.assert_allclose(a["logits"], b["logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_an_interrupted_compile_leaves_no_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lowtide.compiler.stages.measure_layers", interrupt)
+    outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION)
+    assert outcome.status == 130
+    assert "interrupted" in outcome.err
+    assert not Path("out").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import onnx
+from onnx.external_data_helper import load_external_data_for_model
 
 from lowtide.compiler.result import CompileResult
 from lowtide.emit import Emitter
@@ -163,5 +164,5 @@ def _graph(folder: Path, text: str, model: str) -> Graph:
 
 def _model(path: Path) -> onnx.ModelProto:
     proto = onnx.ModelProto.FromString(path.read_bytes())
-    onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+    load_external_data_for_model(proto, str(path.parent))
     return proto

@@ -26,7 +26,14 @@ from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
 from lowtide.measure import Measurement, measure_layers
 from lowtide.options import OptionLayer, ResolvedOptions, resolve_options
-from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
+from lowtide.passes import (
+    PassContext,
+    PassRun,
+    parse_configured,
+    parse_pipeline,
+    print_pipeline,
+    run_pipeline,
+)
 from lowtide.plugin import CalibratorSpec, Registry, StatisticSpec, StrategySpec
 from lowtide.precision import (
     PrecisionPlan,
@@ -222,13 +229,13 @@ class Compilation:
         """Collect, calibrate, plan, solve, and improve the weights."""
         registry, options = self.request.registry, self.options.options
         self.calibrator = options.calibrator or LEVEL_CALIBRATORS[options.accuracy_level]
-        calibrator: Calibrator = registry.load(CalibratorSpec, self.calibrator)()
+        calibrator: Calibrator = parse_configured(self.calibrator, registry, CalibratorSpec)
         values = quantized_values(self.graph, self.target, self.placement)
         with self.clock.stage("collect"):
             self.collected = self.collect(calibrator, [value.name for value in values])
         with self.clock.stage("calibrate"):
             self.assign_widths()
-            provider = str(registry.provider(registry.get(CalibratorSpec, self.calibrator)))
+            provider = str(registry.provider(registry.get(CalibratorSpec, calibrator.name)))
             self.ranges = calibrate(self.collected, calibrator, self.formats(), provider=provider)
         with self.clock.stage("solve"):
             self.solve()
@@ -262,9 +269,9 @@ class Compilation:
             options=options,
             classes=precision_classes(self.graph, self.target, self.placement),
         )
-        strategy: PrecisionStrategy = registry.load(StrategySpec, options.strategy)()
+        strategy: PrecisionStrategy = parse_configured(options.strategy, registry, StrategySpec)
         self.plan = strategy.plan(problem)
-        provider = registry.provider(registry.get(StrategySpec, options.strategy))
+        provider = registry.provider(registry.get(StrategySpec, strategy.name))
         check_plan(self.plan, problem, f"the strategy {options.strategy} of {provider}")
 
     def formats(self) -> dict[str, NumberFormat]:

@@ -106,7 +106,7 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
     if source is None or collected is None:
         return None
     registry = compilation.request.registry
-    provider = registry.provider(registry.get(CalibratorSpec, compilation.calibrator))
+    provider = registry.provider(registry.get(CalibratorSpec, compilation.calibrator.partition("{")[0]))
     return CalibrationReport(
         data=source.describe(),
         frames=collected.frames,

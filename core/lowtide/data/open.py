@@ -6,7 +6,7 @@ import csv
 import importlib
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ from lowtide.data.source import InputSpec, Label, RawSource
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import DataError
 from lowtide.ir import Array
+from lowtide.narrow import is_mapping, is_sequence
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -73,21 +74,18 @@ def _raw(
 ) -> RawSource:
     if isinstance(spec, np.ndarray):
         return ArraySource({"": np.asarray(cast(Array, spec))}, None, "array")
-    if isinstance(spec, Mapping):
-        named: Mapping[Any, Any] = spec
-        return _arrays({str(name): np.asarray(array) for name, array in named.items()}, inputs)
+    if is_mapping(spec):
+        return _arrays({str(name): np.asarray(array) for name, array in spec.items()}, inputs)
     if isinstance(spec, str | Path):
         return _named(str(spec), inputs, preprocess, seed, notes)
-    if isinstance(spec, Sequence):
-        frames: Sequence[Any] = spec
-        return IterableSource(lambda: frames, len(frames), "sequence")
+    if is_sequence(spec):
+        return IterableSource(lambda: spec, len(spec), "sequence")
     if callable(spec):
         make = cast(Callable[[], Iterable[Any]], spec)
         return IterableSource(make, None, getattr(spec, "__name__", "callable"))
     if isinstance(spec, Iterable):
         # An iterator can be read once, but calibration and measuring both read.
-        items: Iterable[Any] = spec
-        kept = list(items)
+        kept: list[Any] = list(cast(Iterable[object], spec))
         return IterableSource(lambda: kept, len(kept), "iterator")
     raise DataError(f"cannot be read as data: {type(spec).__name__}", hint="give a path, arrays or frames")
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from lowtide.errors import DataError, OptionError, nearest
 from lowtide.ir import Array
+from lowtide.narrow import is_sequence
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -135,7 +136,7 @@ class Preprocess:
 
 def _from_block(mapping: Mapping[str, Any]) -> Preprocess:
     pad = mapping.get("resize_with_pad")
-    listed: list[Any] = pad if isinstance(pad, list) else [pad]
+    listed = list(pad) if is_sequence(pad) else [pad]
     flag, place = listed[0], listed[1] if len(listed) > 1 else "corner"
     color = mapping.get("pad_color") or (0, 0, 0)
     colors = (int(color),) * 3 if isinstance(color, int) else tuple(int(entry) for entry in color)

@@ -17,6 +17,7 @@ from lowtide.data.preprocess import Preprocess
 from lowtide.data.source import InputSpec, Label, RawFrame, RawSource
 from lowtide.errors import DataError
 from lowtide.ir import Array
+from lowtide.narrow import is_mapping
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
 LABEL_NAMES = ("labels", "label", "y")
@@ -251,9 +252,8 @@ def _draw(generator: np.random.Generator, spec: InputSpec) -> Array:
 
 
 def _named(item: Any, place: str) -> Mapping[str, Array]:
-    if isinstance(item, Mapping):
-        named: Mapping[Any, Any] = item
-        return {str(name): np.asarray(array) for name, array in named.items()}
+    if is_mapping(item):
+        return {str(name): np.asarray(array) for name, array in item.items()}
     array = np.asarray(item)
     if array.dtype == object:
         raise DataError(f"expected an array or a mapping of arrays, found {type(item).__name__}", place=place)

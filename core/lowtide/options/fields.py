@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from lowtide.errors import OptionError
+from lowtide.narrow import is_mapping, is_sequence
 
 
 class Effect(enum.StrEnum):
@@ -120,10 +121,9 @@ def _names(value: Any) -> tuple[str, ...]:
         return tuple(part for part in re.split(r"[,;\s]+", value) if part)
     if isinstance(value, int):
         return (str(value),)
-    if not isinstance(value, Sequence):
+    if not is_sequence(value):
         raise TypeError(value)
-    parts: Sequence[Any] = value
-    return tuple(str(part).strip() for part in parts)
+    return tuple(str(part).strip() for part in value)
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
@@ -136,10 +136,9 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise TypeError(value)
-    shapes: Mapping[Any, Any] = value
-    return {str(name): _shape(shape) for name, shape in shapes.items()}
+    return {str(name): _shape(shape) for name, shape in value.items()}
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import attrs
 import yaml
 
 from lowtide.errors import OptionError
+from lowtide.narrow import is_mapping
 from lowtide.options.resolve import OptionLayer
 
 SESSION_KEYS = ("input_mean", "input_scale", "input_optimization")
@@ -42,11 +43,10 @@ def load_options_file(path: Path) -> LoadedOptions:
         OptionError: when it is missing, does not parse (with line and column), or is no mapping.
     """
     found = _parse(path)
-    if not isinstance(found, Mapping):
+    if not is_mapping(found):
         raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
     origin = f"options file {path.name}"
-    content: Mapping[Any, Any] = found
-    named = {str(key): value for key, value in content.items()}
+    named = {str(key): value for key, value in found.items()}
     if "session" not in named:
         return LoadedOptions(OptionLayer(origin, named))
     return _model_zoo(named, origin, str(path))
@@ -103,8 +103,7 @@ def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptio
 
 
 def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
-    block: Any = mapping.get(name) or {}
-    if not isinstance(block, Mapping):
+    block: object = mapping.get(name) or {}
+    if not is_mapping(block):
         raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{place}, {name}")
-    content: Mapping[Any, Any] = block
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in block.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowtide.passes.base import Pass, PassContext, PassOutcome, Refusal
 from lowtide.passes.pipeline import PassRun, run_pipeline
-from lowtide.passes.text import option_types, parse_pipeline, print_pass, print_pipeline
+from lowtide.passes.text import option_types, parse_configured, parse_pipeline, print_pass, print_pipeline
 
 __all__ = [
     "Pass",
@@ -13,6 +13,7 @@ __all__ = [
     "PassRun",
     "Refusal",
     "option_types",
+    "parse_configured",
     "parse_pipeline",
     "print_pass",
     "print_pipeline",

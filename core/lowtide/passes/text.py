@@ -11,12 +11,13 @@ import re
 import types
 import typing
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
 from lowtide.errors import PipelineError, nearest
 from lowtide.passes.base import Pass
-from lowtide.plugin import PassSpec, Registry
+from lowtide.plugin import PassSpec, Registry, Spec
 
 _TOKEN = re.compile(r'\s*(?:(?P<word>[A-Za-z0-9_.+-]+)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[{},=]))')
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -65,13 +66,28 @@ def parse_pipeline(text: str, registry: Registry) -> tuple[Pass, ...]:
         PipelineError: with the column, for wrong syntax, an unknown option or a value of another type.
         UnknownNameError: for a pass that nobody provides.
     """
-    return _Parser(text, registry).pipeline()
+    return tuple(_Parser(text, registry, PassSpec).items())
+
+
+def parse_configured(text: str, registry: Registry, kind: type[Spec]) -> Any:
+    """Read one contribution with options, as ``percentile{shrink=0.1}``, and make it; `kind` says what it is.
+
+    Raises:
+        PipelineError: with the column, for wrong syntax, an unknown option or a value of another type.
+        UnknownNameError: for a name that nobody provides.
+    """
+    parser = _Parser(text, registry, kind)
+    found = parser.items()
+    if len(found) != 1:
+        raise PipelineError(f"expected one {kind.kind}, found {len(found)}", place=f"{kind.kind} {text!r}")
+    return found[0]
 
 
 class _Parser:
-    def __init__(self, text: str, registry: Registry) -> None:
+    def __init__(self, text: str, registry: Registry, kind: type[Spec]) -> None:
         self.text = text
         self.registry = registry
+        self.kind = kind
         self.tokens = self._lex()
         self.position = 0
 
@@ -91,7 +107,8 @@ class _Parser:
 
     def _error(self, message: str, at: int | None = None, hint: str = "") -> PipelineError:
         column = (self.tokens[self.position][2] if at is None else at) + 1
-        error = PipelineError(message, place=f"pipeline, column {column}", hint=hint)
+        what = "pipeline" if self.kind is PassSpec else self.kind.kind
+        error = PipelineError(message, place=f"{what}, column {column}", hint=hint)
         error.add_note(self.text)
         error.add_note(" " * (column - 1) + "^")
         return error
@@ -109,35 +126,34 @@ class _Parser:
         self.position += 1
         return token
 
-    def pipeline(self) -> tuple[Pass, ...]:
-        passes: list[Pass] = []
+    def items(self) -> list[Any]:
         if self.tokens[0][0] == "end":
-            return ()
-        passes.append(self.item())
+            return []
+        found = [self.item()]
         while self._accept(","):
-            passes.append(self.item())
+            found.append(self.item())
         self._take("end")
-        return tuple(passes)
+        return found
 
-    def item(self) -> Pass:
+    def item(self) -> Any:
         _, name, at = self._take("word")
-        kind: type[Pass] = self.registry.load(PassSpec, name)
+        kind: type[Any] = self.registry.load(self.kind, name)
         options: dict[str, OptionValue] = {}
         if self._accept("{"):
             while not self._accept("}"):
-                self.option(kind, options)
+                self.option(name, kind, options)
         try:
             return kind(**options)
         except (TypeError, ValueError) as error:  # what validators and missing options raise
             raise self._error(f"{name} does not take these options: {error}", at) from error
 
-    def option(self, kind: type[Pass], options: dict[str, OptionValue]) -> None:
+    def option(self, name: str, kind: type[Any], options: dict[str, OptionValue]) -> None:
         _, word, at = self._take("word")
         hints = option_types(kind)
         field = word.replace("-", "_")
         if field not in hints:
-            known = [name.replace("_", "-") for name in hints]
-            raise self._error(f"{kind.name} has no option {word}", at, nearest(word, known))
+            known = [hint.replace("_", "-") for hint in hints]
+            raise self._error(f"{name} has no option {word}", at, nearest(word, known))
         if field in options:
             raise self._error(f"the option {word} is given twice", at)
         if not self._accept("="):
@@ -172,7 +188,7 @@ class _Parser:
         raise self._error(f"expected {names}, found {text!r}", at)
 
 
-def option_types(kind: type[Pass]) -> dict[str, tuple[type, ...]]:
+def option_types(kind: type[Any]) -> dict[str, tuple[type, ...]]:
     """The options of a pass class, each with the types it may have, by field name."""
     hints = typing.get_type_hints(kind)
     found: dict[str, tuple[type, ...]] = {}

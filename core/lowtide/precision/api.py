@@ -68,7 +68,7 @@ def check_plan(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) ->
         if len(widths) > 1:
             ties = ", ".join(group.ties[:3])
             raise QuantizationError(
-                f"{provider} gives tensors of one class the widths {sorted(map(str, widths))}; {ties} tie them",
+                f"{provider} gives one class the widths {sorted(map(str, widths))}; {ties} tie its tensors",
                 place=group.name,
                 hint="a class has one width",
             )

@@ -67,7 +67,7 @@ class PrecisionClass:
 
 
 def quantized_values(graph: Graph, target: Target, placement: Placement) -> tuple[Value, ...]:
-    """The activations that have codes: what layers on the accelerator read, and write unless they do so in float."""
+    """The activations that have codes: what layers on the accelerator read, and write if not in float."""
     found: dict[Value, None] = {}
     for layer in layers(graph):
         if not placement.on_accelerator(layer.name):

@@ -14,8 +14,8 @@ import numpy as np
 from lowtide.ir import Array, DType, QuantParams
 from lowtide.runtime.model import per_axis
 
-LARGEST_EXPONENT = 126
-"""Scales stay normal float32 numbers; a range beyond that is an error of the network, not of the rule."""
+SMALLEST_SCALE = math.ldexp(1.0, -126)
+"""The smallest normal float32: runtimes may make zero of smaller numbers."""
 
 
 def signed_dtype(bits: int) -> DType:
@@ -85,11 +85,11 @@ def power_of_two(low: float, high: float, bits: int) -> QuantParams:
 
 
 def power_of_two_scale(magnitude: float, dtype: DType) -> float:
-    """Clip / 2^(b-1) or clip / 2^b for the next power of two at or above `magnitude`; 1 for 0."""
+    """The clip, that is the next power of two at or above `magnitude`, by 2^(b-1) or 2^b; 1 for 0."""
     if magnitude == 0:
         return 1.0
-    clip_exponent = ceil_log2(magnitude)
-    return math.ldexp(1.0, clip_exponent - (dtype.bits - 1 if dtype.signed else dtype.bits))
+    exponent = ceil_log2(magnitude) - (dtype.bits - 1 if dtype.signed else dtype.bits)
+    return max(math.ldexp(1.0, exponent), SMALLEST_SCALE)
 
 
 def ceil_log2(magnitude: float) -> int:
@@ -112,7 +112,7 @@ def accumulator_scale(low: float, high: float, dtype: DType, accumulator: float)
 
     Source: follows from the scales in the vendor's published quantization example.
     """
-    needed = symmetric_scale(low, high, dtype) if max(abs(low), abs(high)) > 0 else accumulator
+    needed = symmetric_scale(low, high, dtype) if low < 0 or high > 0 else max(accumulator, SMALLEST_SCALE)
     # A range that was derived from such a scale must come back to it in spite of rounding.
     shift = max(0, ceil_log2(needed / accumulator * (1 - 1e-6)))
     return math.ldexp(accumulator, shift), shift
@@ -147,14 +147,19 @@ def quantize(real: Array, quant: QuantParams, *, half: str = "even") -> Array:
     Args:
         real: any shape.
         quant: the parameters.
-        half: ``even`` as ONNX QuantizeLinear rounds, ``away`` from zero as the vendor rounds weights.
+        half: ``even`` as ONNX QuantizeLinear rounds, which divides in float32; ``away`` from zero as the
+            vendor rounds weights, in float64.
 
     Returns:
-        Codes of the dtype of `quant`, of the same shape. Computed in float64, so that int32 codes are exact.
+        Codes of the dtype of `quant`, of the same shape.
+
+    Source: ONNX operator QuantizeLinear, opset 21; the vendor's published training-side simulation.
     """
-    scale = per_axis(np.array(quant.scale, np.float64), quant, real.ndim)
+    precision = np.float32 if half == "even" else np.float64
+    scale = per_axis(np.array(quant.scale, precision), quant, real.ndim)
     zero = per_axis(np.array(quant.zero_point, np.float64), quant, real.ndim)
-    steps = real.astype(np.float64) / scale
+    with np.errstate(over="ignore"):  # infinity saturates as any large number does
+        steps = real.astype(precision) / scale
     rounded = np.rint(steps) if half == "even" else round_half_away(steps)
     codes: Array = np.clip(rounded + zero, quant.dtype.min, quant.dtype.max)
     return codes.astype(quant.dtype.numpy)
@@ -196,8 +201,5 @@ def accumulator_reach(codes: Array, axis: int, input_quant: QuantParams) -> Arra
 
 
 def _normal(scale: float) -> float:
-    """Round to float32 and keep away from its denormal numbers, of which runtimes make zero."""
-    if scale == 0:
-        return 0.0
-    smallest = math.ldexp(1.0, -LARGEST_EXPONENT)
-    return max(float(np.float32(scale)), smallest)
+    """Round to float32 and keep away from its denormal numbers; 0 stays."""
+    return 0.0 if scale == 0 else max(float(np.float32(scale)), SMALLEST_SCALE)

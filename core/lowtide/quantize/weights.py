@@ -128,8 +128,8 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     request.diagnostics.info(
         "LT851",
         node.place,
-        f"the weight scale of {count} of {len(factors)} channels is up to {factors.max():.3g} times what weights "
-        "need, so that neither the accumulator nor the bias overflows",
+        f"the weight scale of {count} of {len(factors)} channels is up to {factors.max():.3g} times what "
+        "weights need, so that neither the accumulator nor the bias overflows",
     )
     return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from lowtide.narrow import is_mapping, is_sequence
 from lowtide.report.model import Report
 
 VOLATILE = ("times", "peak_memory_mb")
@@ -35,16 +35,12 @@ def report_json(report: Report, *, volatile: bool = True) -> str:
 
 
 def _plain(value: Any) -> Any:
-    match value:
-        case float():
-            if math.isnan(value):
-                return None
-            return value if math.isfinite(value) else str(value)
-        case Mapping():
-            content: Mapping[Any, Any] = value
-            return {str(key): _plain(entry) for key, entry in content.items()}
-        case list() | tuple():
-            entries: Sequence[Any] = value
-            return [_plain(entry) for entry in entries]
-        case _:
-            return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return value if math.isfinite(value) else str(value)
+    if is_mapping(value):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if is_sequence(value):
+        return [_plain(entry) for entry in value]
+    return value

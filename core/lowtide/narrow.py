@@ -1,0 +1,19 @@
+"""Type tests for values of any type, as files and plugins hand them in.
+
+After a plain ``isinstance`` against a generic class, type checkers do not know the types of the elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether a value maps keys to values."""
+    return isinstance(value, Mapping)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a sequence; text is none here."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
