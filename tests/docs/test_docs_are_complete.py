@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lowtide import errors
 from lowtide.cli import COMMANDS
-from lowtide.plugin import hookspecs
+from lowtide.options import FIELDS, CompileOptions, Effect
+from lowtide.plugin import CalibratorSpec, PassSpec, TargetSpec, discover, hookspecs
 from lowtide.plugin.registry import OBSERVER_HOOKS, REGISTRATION_HOOKS
+from lowtide.target import list_targets
+from support import CALIBRATION, MODEL
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -49,3 +55,58 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_option_has_a_row_with_its_default() -> None:
+    page = (ROOT / "docs" / "options.md").read_text("utf-8")
+    defaults = CompileOptions()
+    for field, info in FIELDS.items():
+        default = getattr(defaults, field)
+        shown = "-" if default is None else "" if default in ((), "", {}) else default
+        shown = int(shown) if isinstance(shown, bool) else shown
+        marks = {Effect.VENDOR_ONLY: " *(vendor)*", Effect.UNAVAILABLE: " *(not yet)*"}
+        assert f"| `{info.key}` | {shown} | {info.help}{marks.get(info.effect, '')} |\n" in page
+
+
+def test_every_pass_is_described() -> None:
+    page = (ROOT / "docs" / "passes.md").read_text("utf-8")
+    ours = [spec for spec in discover().all(PassSpec) if spec.implementation.startswith("lowtide_plugins.")]
+    for spec in ours:
+        assert f"| `{spec.name}` |" in page
+
+
+def test_every_calibrator_and_device_is_described() -> None:
+    registry = discover()
+    calibration = (ROOT / "docs" / "calibration.md").read_text("utf-8")
+    for calibrator in registry.all(CalibratorSpec):
+        if calibrator.implementation.startswith("lowtide_plugins."):
+            assert f"| `{calibrator.name}` |" in calibration
+    devices = (ROOT / "docs" / "devices.md").read_text("utf-8")
+    for target in list_targets(registry):
+        if (
+            not target.abstract
+            and registry.provider(registry.get(TargetSpec, target.name)).distribution == "lowtide"
+        ):
+            assert f"| `{target.name}`" in devices
+
+
+def test_every_error_code_is_listed() -> None:
+    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.LowtideError) and name != "LowtideError":
+            assert f"| `{error.code}` | `{name}` |" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    if not found:
+        pytest.skip("the page has no Python")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(MODEL, "net.onnx")
+    Path("frames").mkdir()
+    with np.load(CALIBRATION) as data:
+        for index in range(6):
+            np.save(f"frames/{index}.npy", data["image"][index])
+    for block in found:
+        exec(compile(block, page.name, "exec"), {})  # noqa: S102 - the documentation is ours

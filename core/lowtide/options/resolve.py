@@ -136,7 +136,8 @@ def _check(options: CompileOptions) -> None:
     for field, info in FIELDS.items():
         value = getattr(options, field)
         later = info.effect is Effect.UNAVAILABLE and value != getattr(defaults, field)
-        if later or (info.available is not None and value not in info.available):
+        missing = info.available is not None and value is not None and value not in info.available
+        if later or missing:
             have = ", ".join(f"{entry:g}" for entry in info.available or ())
             raise OptionError(
                 f"this version does not implement {value!r}",

@@ -36,6 +36,7 @@ class CompileOptions:
         None,
         "0: non-power-of-two; 1: power-of-two; 3: as in a TFLite file; 4: asymmetric; default: the device's",
         choices=(0, 1, 3, 4),
+        available=(0, 1, 4),
     )
     calibration_frames: int | None = option(
         f"{A}calibration_frames",
