@@ -13,7 +13,9 @@ from lowtide.cli.shared import data_options, given_options, option_options, prog
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.result import CompileResult
+from lowtide.ir import Graph, print_graph
 from lowtide.options import OptionLayer
+from lowtide.passes import Pass
 from lowtide.report.json import report_json
 from lowtide.report.terminal import render_report
 
@@ -33,6 +35,7 @@ from lowtide.report.terminal import render_report
 )
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
 @click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+@click.option("--print-after", is_flag=True, help="Print the graph after every pass to standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.pass_context
 def command(
@@ -51,6 +54,7 @@ def command(
     output: Path,
     force: bool,
     no_cache: bool,
+    print_after: bool,
     as_json: bool,
 ) -> None:
     """Quantize MODEL for a device and write the output folder."""
@@ -70,10 +74,15 @@ def command(
             cache=None if no_cache else StatisticsCache.default(),
             registry=registry_of(ctx),
             progress=progress,
+            after_pass=_print_after if print_after else None,
         )
     result.save(output, force=force)
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
+
+
+def _print_after(item: Pass, graph: Graph) -> None:
+    click.echo(f"// after {item}\n{print_graph(graph)}", err=True)
 
 
 def _layer(named: dict[str, str]) -> Sequence[OptionLayer]:

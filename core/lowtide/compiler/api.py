@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lowtide.calibrate import StatisticsCache
@@ -14,6 +14,7 @@ from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
 from lowtide.ir import Graph, print_graph
 from lowtide.options import OptionLayer
+from lowtide.passes import Pass
 from lowtide.plugin import Registry, discover
 
 
@@ -32,6 +33,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
     cache: StatisticsCache | None = None,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    after_pass: Callable[[Pass, Graph], None] | None = None,
 ) -> CompileResult:
     """Quantize a network for a device.
 
@@ -51,6 +53,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
         cache: where statistics are kept between compiles.
         registry: the plugins; found by entry point when not given.
         progress: hears of stages and frames.
+        after_pass: called with every pass and the graph that it left.
 
     Raises:
         LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a
@@ -72,6 +75,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
         cache=cache,
         registry=registry or discover(),
         progress=progress or Progress(),
+        after_pass=after_pass,
     )
     return compile_request(request)
 

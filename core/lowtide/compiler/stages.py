@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -27,6 +27,7 @@ from lowtide.ir import Graph
 from lowtide.measure import Measurement, measure_layers
 from lowtide.options import OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import (
+    Pass,
     PassContext,
     PassRun,
     parse_configured,
@@ -83,7 +84,7 @@ class CompileRequest:
         options: where options come from, the strongest last.
         preprocess: how images become arrays.
         cache: where statistics are kept between compiles; ``None`` keeps none.
-        print_after: called with stage, pass and text of the graph after every pass.
+        after_pass: called with every pass and the graph that it left.
     """
 
     model: Path | Graph
@@ -96,6 +97,7 @@ class CompileRequest:
     cache: StatisticsCache | None = None
     registry: Registry
     progress: Progress = attrs.field(factory=Progress)
+    after_pass: Callable[[Pass, Graph], None] | None = None
 
 
 @attrs.define
@@ -192,7 +194,9 @@ class Compilation:
             request=self.solved,
             plan=self.plan,
         )
-        runs = run_pipeline(self.graph, passes, context, registry=self.request.registry)
+        runs = run_pipeline(
+            self.graph, passes, context, registry=self.request.registry, after_each=self.request.after_pass
+        )
         self.runs += [(stage, run) for run in runs]
         self.pipelines[stage] = print_pipeline(passes)
 

@@ -9,7 +9,7 @@ from lowtide.compiler.stages import Compilation
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.measure import ErrorSum, LayerError
 from lowtide.passes import PassRun
-from lowtide.plugin import CalibratorSpec
+from lowtide.plugin import CalibratorSpec, ReportSectionSpec
 from lowtide.quantize.operands import mac_operands
 from lowtide.report.model import (
     CalibrationReport,
@@ -21,6 +21,7 @@ from lowtide.report.model import (
     PassReport,
     Report,
 )
+from lowtide.report.section import Section
 from lowtide.version import VERSION
 
 
@@ -47,7 +48,17 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         diagnostics=tuple(compilation.diagnostics),
         times=tuple(compilation.clock.times),
         peak_memory_mb=peak_memory_mb(),
+        sections=dict(_sections(compilation)),
     )
+
+
+def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:
+    registry = compilation.request.registry
+    for spec in registry.all(ReportSectionSpec):
+        section: Section = registry.load(ReportSectionSpec, spec.name)()
+        text = section.text(compilation)
+        if text:
+            yield section.title or spec.summary, text
 
 
 def peak_memory_mb() -> float | None:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import attrs
+import pytest
+
+import lowtide
+from lowtide.compiler.result import CompileResult
+from lowtide.compiler.stages import Compilation
+from lowtide.errors import LowtideError
+from lowtide.passes import Pass
+from lowtide.plugin import Provider, Registry, ReportSectionSpec, discover, hookimpl
+from lowtide.report import Section, render_report
+from support import CALIBRATION, MODEL
+
+PROVIDER = Provider("test", "1", "test")
+
+
+@attrs.frozen
+class Widest(Section):
+    """Names the tensor with the widest range."""
+
+    title: str = "widest range"
+
+    def text(self, compilation: Compilation) -> str:
+        return max(compilation.ranges, key=lambda name: compilation.ranges[name].max)
+
+
+def registry_with(plugin: Any) -> Registry:
+    registry = discover()
+    registry.add_plugin(plugin, PROVIDER)
+    return registry
+
+
+def compiled(registry: Registry, **more: Any) -> CompileResult:
+    return lowtide.compile(
+        MODEL, target="generic", data=str(CALIBRATION), frames=4, registry=registry, **more
+    )
+
+
+def test_a_plugin_adds_a_section_to_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plugin:
+        @hookimpl
+        def lowtide_register_report_sections(self) -> Iterable[ReportSectionSpec]:
+            return [ReportSectionSpec(name="widest", summary="s", implementation="widest_section:Widest")]
+
+    monkeypatch.setitem(sys.modules, "widest_section", cast(Any, SimpleNamespace(Widest=Widest)))
+    report = compiled(registry_with(Plugin())).report
+    assert list(report.sections) == ["widest range"]
+    assert render_report(report)
+
+
+def test_observers_hear_of_every_pass_and_of_the_end() -> None:
+    heard: list[str] = []
+
+    class Observer:
+        @hookimpl
+        def lowtide_pass_finished(self, item: Pass) -> None:
+            heard.append(item.name)
+
+        @hookimpl
+        def lowtide_compile_finished(self, result: CompileResult) -> None:
+            heard.append(result.target.name)
+
+    result = compiled(registry_with(Observer()))
+    assert heard == [item.text.partition("{")[0] for item in result.report.passes] + ["generic"]
+
+
+def test_an_observer_that_fails_is_named() -> None:
+    class Observer:
+        @hookimpl
+        def lowtide_compile_finished(self) -> None:
+            raise RuntimeError("disk full")
+
+    with pytest.raises(LowtideError, match="disk full"):
+        compiled(registry_with(Observer()))
+
+
+def test_every_pass_can_be_watched() -> None:
+    seen: list[str] = []
+    result = compiled(discover(), after_pass=lambda item, graph: seen.append(f"{item} {len(graph) > 0}"))
+    assert seen == [f"{item.text} True" for item in result.report.passes]
