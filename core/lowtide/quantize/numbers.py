@@ -93,7 +93,11 @@ def power_of_two_scale(magnitude: float, dtype: DType) -> float:
 
 
 def ceil_log2(magnitude: float) -> int:
-    """The smallest integer e with 2^e >= magnitude > 0, without a rounding error."""
+    """The smallest integer e with 2^e >= magnitude > 0, without a rounding error.
+
+    >>> [ceil_log2(x) for x in (0.3, 0.5, 1.0, 1.5, 2.0)]
+    [-1, -1, 0, 1, 1]
+    """
     mantissa, exponent = math.frexp(magnitude)
     return exponent - 1 if mantissa == 0.5 else exponent
 
@@ -166,7 +170,11 @@ def quantize(real: Array, quant: QuantParams, *, half: str = "even") -> Array:
 
 
 def round_half_away(x: Array) -> Array:
-    """Round to the nearest integer, ties away from zero; 0.49999999999999994 stays 0."""
+    """Round to the nearest integer, ties away from zero; 0.49999999999999994 stays 0.
+
+    >>> round_half_away(np.array([0.5, 1.5, -0.5, 0.49999999999999994])).tolist()
+    [1.0, 2.0, -1.0, 0.0]
+    """
     truncated = np.trunc(x)
     rounded: Array = truncated + np.sign(x) * (np.abs(x - truncated) >= 0.5)
     return rounded

@@ -13,6 +13,7 @@ Nothing of Lowtide imports this module; it is kept so that the shipped files can
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -96,15 +97,13 @@ class Split(NamedTuple):
 
 def load_split() -> Split:
     """The digits in stratified parts, scaled from 0..16 to 0..255 and each pixel doubled to fill 16x16."""
-    import sklearn.datasets  # noqa: PLC0415  # `--help` answers at once
-    import sklearn.model_selection  # noqa: PLC0415  # `--help` answers at once
-
-    datasets: Any = sklearn.datasets
+    # Imported by name, since the type checkers run where scikit-learn is not installed.
+    datasets = cast(Any, importlib.import_module("sklearn.datasets"))
+    selection = cast(Any, importlib.import_module("sklearn.model_selection"))
     digits = datasets.load_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
     images = small.repeat(2, axis=2).repeat(2, axis=3)
     labels = digits.target.astype(np.uint8)
-    selection: Any = sklearn.model_selection
     split: Callable[..., tuple[Indices, Indices]] = selection.train_test_split
     every = np.arange(len(labels))
     training, test = split(every, test_size=TEST_FRAMES, stratify=labels, random_state=SEED)
