@@ -72,12 +72,12 @@ def measure_layers(
     for _, results in in_flight(session, frames.frames(), _feeds):
         for (value, kind), total in sums.items():
             total.add_sums(
-                float(results[f"signal/{value}"]),
-                float(results[f"noise/{kind}/{value}"]),
-                float(results[f"largest/{kind}/{value}"]),
+                float(results[probe.named("signal", value)]),
+                float(results[probe.named("noise", kind, value)]),
+                float(results[probe.named("largest", kind, value)]),
             )
         for name, total in outputs.items():
-            total.add(results[f"output/f/{name}"], results[f"output/q/{name}"])
+            total.add(results[probe.named("output", "f", name)], results[probe.named("output", "q", name)])
         count += 1
         if progress is not None:
             progress(count, frames.count)
@@ -107,7 +107,9 @@ class _Probe:
         self.graph = reference.clone()
         self.results: list[Value] = []
         self.measured: list[tuple[str, str]] = []
-        self.outputs = [value.name for value in quantized.outputs if value.type.dtype.is_float]
+        floats = (value.name for value in quantized.outputs if value.type.dtype.is_float)
+        self.outputs = list(dict.fromkeys(floats))
+        self.scope = _unused_scope({*reference.values, *quantized.values})
         self.twins: dict[Value, Value] = {}
         self.borders: dict[Value, Value] = {}
         self.copy_quantized()
@@ -118,23 +120,29 @@ class _Probe:
         self.graph.set_outputs(self.results)
         infer_types(self.graph)
 
+    def named(self, *parts: str) -> str:
+        """The name of a tensor that measures; no tensor of the network has such a name."""
+        return "/".join((self.scope, *parts))
+
     def copy_quantized(self) -> None:
         for value in self.quantized.inputs:
             source = self.graph.values[value.name]
-            node = self.graph.add_node("Identity", [source], [(f"q/{value.name}", value.type)])
+            node = self.graph.add_node("Identity", [source], [(self.named("q", value.name), value.type)])
             self.twins[value] = node.output
         for value in self.quantized.constants:
             if value.constant is not None:
-                self.twins[value] = self.graph.add_constant(f"q/{value.name}", value.constant, value.type)
+                self.twins[value] = self.graph.add_constant(
+                    self.named("q", value.name), value.constant, value.type
+                )
         for node in self.quantized:
-            made = self.add(node, "q", lambda value: self.twins[value], keep=True)
+            made = self.add(node, "q", lambda value: self.twins[value])
             self.twins.update(zip(node.outputs, made.outputs, strict=True))
 
-    def add(self, node: Node, prefix: str, twin: Callable[[Value], Value], *, keep: bool) -> Node:
+    def add(self, node: Node, prefix: str, twin: Callable[[Value], Value]) -> Node:
         return self.graph.add_node(
             node.op,
             [None if value is None else twin(value) for value in node.inputs],
-            [(f"{prefix}/{v.name}", v.type if keep else v.type.with_quant(None)) for v in node.outputs],
+            [(self.named(prefix, value.name), value.type) for value in node.outputs],
             node.attributes,
         )
 
@@ -144,7 +152,7 @@ class _Probe:
         if float_value is None or float_value.type.dtype != DType.FLOAT32:
             return
         signal = self.graph.add_node(
-            "ReduceSumSquare", [float_value], [(f"signal/{name}", SCALAR)], {"keepdims": 0}
+            "ReduceSumSquare", [float_value], [(self.named("signal", name), SCALAR)], {"keepdims": 0}
         )
         self.results.append(signal.output)
         self.difference(name, "q", float_value, self.twins[layer.output])
@@ -169,7 +177,7 @@ class _Probe:
                 return None
             inside[value] = self.border(value, source)
         for node in layer.nodes:
-            made = self.add(node, "i", lambda value: inside.get(value) or self.twins[value], keep=True)
+            made = self.add(node, "i", lambda value: inside.get(value) or self.twins[value])
             inside.update(zip(node.outputs, made.outputs, strict=True))
         return inside[layer.output]
 
@@ -177,19 +185,24 @@ class _Probe:
         if value.type.quant is None:
             return source
         if value not in self.borders:
-            node = self.graph.add_node("Identity", [source], [(f"i/in/{value.name}", value.type)])
+            node = self.graph.add_node("Identity", [source], [(self.named("border", value.name), value.type)])
             self.borders[value] = node.output
         return self.borders[value]
 
     def difference(self, name: str, kind: str, float_value: Value, other: Value) -> None:
         plain = float_value.type.with_quant(None)
-        difference = self.graph.add_node("Sub", [float_value, other], [(f"difference/{kind}/{name}", plain)])
-        noise = self.graph.add_node(
-            "ReduceSumSquare", [difference.output], [(f"noise/{kind}/{name}", SCALAR)], {"keepdims": 0}
+        difference = self.graph.add_node(
+            "Sub", [float_value, other], [(self.named("difference", kind, name), plain)]
         )
-        size = self.graph.add_node("Abs", [difference.output], [(f"size/{kind}/{name}", plain)])
+        noise = self.graph.add_node(
+            "ReduceSumSquare",
+            [difference.output],
+            [(self.named("noise", kind, name), SCALAR)],
+            {"keepdims": 0},
+        )
+        size = self.graph.add_node("Abs", [difference.output], [(self.named("size", kind, name), plain)])
         largest = self.graph.add_node(
-            "ReduceMax", [size.output], [(f"largest/{kind}/{name}", SCALAR)], {"keepdims": 0}
+            "ReduceMax", [size.output], [(self.named("largest", kind, name), SCALAR)], {"keepdims": 0}
         )
         self.results += [noise.output, largest.output]
         self.measured.append((name, kind))
@@ -198,6 +211,14 @@ class _Probe:
         pairs = (("f", self.graph.values[name]), ("q", self.twins[self.quantized.values[name]]))
         for kind, value in pairs:
             node = self.graph.add_node(
-                "Identity", [value], [(f"output/{kind}/{name}", value.type.with_quant(None))]
+                "Identity", [value], [(self.named("output", kind, name), value.type.with_quant(None))]
             )
             self.results.append(node.output)
+
+
+def _unused_scope(names: Iterable[str]) -> str:
+    taken = {name.split("/", 1)[0] for name in names}
+    scope = "measure"
+    while scope in taken:
+        scope += "_"
+    return scope

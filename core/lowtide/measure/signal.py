@@ -46,7 +46,8 @@ class ErrorSum:
         """10 log10(signal / noise) in dB: infinity without noise, minus infinity without a signal."""
         if self.noise == 0:
             return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal > 0 else -math.inf
+        ratio = self.signal / self.noise
+        return -math.inf if ratio == 0 else 10 * math.log10(ratio)
 
     @property
     def cosine(self) -> float:

@@ -19,10 +19,12 @@ class DisjointSets(Generic[K]):
 
     def __init__(self) -> None:
         self._parent: dict[K, K] = {}
+        self._order: dict[K, int] = {}
 
     def add(self, key: K) -> None:
         """Make a key known, as a set of its own unless it already is."""
         self._parent.setdefault(key, key)
+        self._order.setdefault(key, len(self._order))
 
     def find(self, key: K) -> K:
         """The representative of the set of a key."""
@@ -37,11 +39,11 @@ class DisjointSets(Generic[K]):
     def union(self, keys: Iterable[K]) -> None:
         """Put keys into one set."""
         roots = list(dict.fromkeys(self.find(key) for key in keys))
-        order = {key: position for position, key in enumerate(self._parent)}
-        first = min(roots, key=lambda root: order[root], default=None)
+        if not roots:
+            return
+        first = min(roots, key=lambda root: self._order[root])
         for root in roots:
-            if first is not None and root != first:
-                self._parent[root] = first
+            self._parent[root] = first
 
     def sets(self) -> Mapping[K, tuple[K, ...]]:
         """The members of every set by its representative."""
@@ -76,8 +78,8 @@ def quantized_values(graph: Graph, target: Target, placement: Placement) -> tupl
             found[value] = None
         if target.operators[layer.op].kind != "float":
             found.update(dict.fromkeys(value for value in layer.outputs if value.type.dtype.is_float))
-    order = {name: position for position, name in enumerate(graph.values)}
-    return tuple(sorted(found, key=lambda value: order[value.name]))
+    executed = (*graph.inputs, *(value for node in graph for value in node.outputs))
+    return tuple(value for value in executed if value in found)
 
 
 def layer_reads(layer: Layer) -> tuple[Value, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import attrs
+import math
 
-from lowtide.ir import Node, Value
+import attrs
+import numpy as np
+
+from lowtide.ir import Array, Node, Value
 
 ALL_OPERANDS = frozenset(
     {"Add", "Concat", "Div", "MatMul", "Max", "Mean", "Min", "Mul", "PRelu", "Sub", "Sum", "Where"}
@@ -42,17 +45,34 @@ def mac_operands(node: Node) -> MacOperands | None:
     if activation is None or weights is None or not weights.is_constant or activation.is_constant:
         return None
     bias = node.operand(2)
-    if bias is not None and not bias.is_constant:
+    if bias is not None and not _is_channel_bias(node, weights, bias):
         return None
     return MacOperands(activation, weights, bias, _channel_axis(node, weights), _is_depthwise(node, weights))
 
 
 def output_channels(node: Node, operands: MacOperands) -> int:
     """The number of output channels of a multiply-accumulate node."""
-    shape = operands.weights.type.static_shape
-    if operands.axis is not None:
-        return shape[operands.axis]
-    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
+    return _channel_count(node, operands.weights)
+
+
+def by_output_channel(node: Node, weights: Array) -> Array:
+    """Weights of a multiply-accumulate node as one row for each output channel, ``[C_out, K]``.
+
+    A MatMul whose weights have leading dimensions gets one row for each of their columns.
+    """
+    match node.op:
+        case "Conv":
+            rows = weights
+        case "ConvTranspose":
+            group = node.int_attribute("group", 1)
+            inputs, outputs = weights.shape[0] // group, weights.shape[1]
+            rows = np.swapaxes(weights.reshape(group, inputs, outputs, -1), 1, 2).reshape(group * outputs, -1)
+        case "Gemm":
+            rows = weights if node.int_attribute("transB", 0) else weights.T
+        case _:
+            rows = weights[np.newaxis] if weights.ndim == 1 else np.swapaxes(weights, -1, -2)
+            return rows.reshape(-1, rows.shape[-1])
+    return rows.reshape(rows.shape[0], -1)
 
 
 def data_operands(node: Node) -> tuple[int, ...]:
@@ -60,6 +80,22 @@ def data_operands(node: Node) -> tuple[int, ...]:
     count = len(node.inputs) if node.op in ALL_OPERANDS else 1
     positions = range(min(count, len(node.inputs)))
     return tuple(p for p in positions if (value := node.inputs[p]) is not None and value.type.dtype.is_float)
+
+
+def _channel_count(node: Node, weights: Value) -> int:
+    shape = weights.type.static_shape
+    axis = _channel_axis(node, weights)
+    if axis is not None:
+        return shape[axis]
+    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
+
+
+def _is_channel_bias(node: Node, weights: Value, bias: Value) -> bool:
+    """Whether a bias is known and has one entry for each output channel, or one for all."""
+    if not bias.is_constant:
+        return False
+    shape = bias.type.static_shape
+    return math.prod(shape) == 1 or math.prod(shape) == shape[-1] == _channel_count(node, weights)
 
 
 def _channel_axis(node: Node, weights: Value) -> int | None:

@@ -7,6 +7,7 @@ constants get codes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -125,6 +126,11 @@ class _Solver:
                     place=member.name,
                     hint="it was not seen during calibration; give calibration data",
                 )
+            if not -math.inf < found.min <= found.max < math.inf:
+                raise QuantizationError(
+                    f"expected finite numbers in order as range, found {found.min} to {found.max}",
+                    place=member.name,
+                )
             lows.append(found.min)
             highs.append(found.max)
         return min(lows), max(highs)
@@ -198,7 +204,9 @@ class _Solver:
         low, high = float(real.min(initial=0.0)), float(real.max(initial=0.0))
         rule = self.request.rule
         if rule.activation_scale == "power-of-two":
-            return numbers.power_of_two(low, high, bits)
+            # Constants are known, so none needs to saturate: 1.0 is to stay 1.0.
+            quant = numbers.symmetric(low, high, bits)
+            return QuantParams(quant.dtype, math.ldexp(1.0, numbers.ceil_log2(quant.scale[0])))
         if rule.activation == "asymmetric" and self.allows_zero_point(layer):
             signed = rule.activation_dtype.signed
             dtype = numbers.signed_dtype(bits) if signed else numbers.unsigned_dtype(bits)

@@ -10,7 +10,7 @@ import numpy as np
 from lowtide.errors import QuantizationError
 from lowtide.ir import Array, Constant, DType, Graph, Node, QuantParams, TensorType, Value
 from lowtide.quantize import numbers
-from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
+from lowtide.quantize.operands import MacOperands, by_output_channel, mac_operands, output_channels
 
 if TYPE_CHECKING:
     from lowtide.quantize.solve import SolveRequest
@@ -54,7 +54,8 @@ def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> 
     bias = _real_bias(operands, node)
     activation = operands.activation.type.quant
     if activation is not None:
-        quant = _make_room(real, quant, bias, activation, operands, node, request)
+        quant = _scale_zeros(real, quant, bias, activation, request)
+        quant = _make_room(real, quant, bias, activation, node, request)
     codes = numbers.quantize(real, quant, half="away")
     graph.set_constant(weights, Constant.of(codes), TensorType(DType.FLOAT32, weights.type.shape, quant))
     if bias is not None and activation is not None:
@@ -64,8 +65,10 @@ def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> 
 def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest) -> None:
     """Replace the bias of a quantized node by other real values, [C_out]; added if there was none."""
     operands = mac_operands(node)
-    if operands is None:
-        raise QuantizationError("only layers with constant weights have a bias", place=node.place)
+    if operands is None or node.op == "MatMul":
+        raise QuantizationError(
+            "only Conv, ConvTranspose and Gemm with constant weights have a bias", place=node.place
+        )
     weights, activation = operands.weights.type.quant, operands.activation.type.quant
     if weights is None or activation is None:
         raise QuantizationError("the layer is not quantized", place=node.place)
@@ -100,7 +103,6 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     quant: QuantParams,
     bias: Array | None,
     activation: QuantParams,
-    operands: MacOperands,
     node: Node,
     request: SolveRequest,
 ) -> QuantParams:
@@ -109,11 +111,12 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     Every channel is raised by what it needs itself: a dead channel has tiny weights and an ordinary bias, and
     must not take the others' precision.
     """
+    quant = _keep_normal(quant, activation, request)
     if quant.bits > 8 or activation.bits > 8:
         return quant  # 64-bit accumulators
     limit = (1 << (request.target.bias.accumulator_bits["8"] - 1)) - 1
-    codes = numbers.quantize(real, quant, half="away")
-    reach = numbers.accumulator_reach(codes, operands.axis or 0, activation)
+    codes = by_output_channel(node, numbers.quantize(real, quant, half="away"))
+    reach = numbers.accumulator_reach(codes, 0, activation)
     # The products and the bias get half of the accumulator each.
     factors = reach / (limit / 2)
     if bias is not None:
@@ -132,6 +135,36 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
         "weights need, so that neither the accumulator nor the bias overflows",
     )
     return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
+
+
+def _keep_normal(quant: QuantParams, activation: QuantParams, request: SolveRequest) -> QuantParams:
+    """Raise weight scales until those of the accumulator are normal float32 numbers."""
+    least = numbers.SMALLEST_SCALE / activation.scale[0]
+    raised = tuple(_raise(scale, least / scale, request) for scale in quant.scale)
+    return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
+
+
+def _scale_zeros(
+    real: Array, quant: QuantParams, bias: Array | None, activation: QuantParams, request: SolveRequest
+) -> QuantParams:
+    """Give channels of zeros a scale at which the bias, all that they have, is exact enough.
+
+    They take the finest scale of the channels that have weights; where none has, one at which the largest
+    bias is about 2^14 steps of the accumulator, which every bias format holds.
+    """
+    others = None if quant.axis is None else tuple(at for at in range(real.ndim) if at != quant.axis)
+    alive = np.atleast_1d(np.any(real, axis=others))
+    if alive.all():
+        return quant
+    if alive.any():
+        fill = min(scale for scale, used in zip(quant.scale, alive, strict=True) if used)
+    elif bias is not None and np.any(bias):
+        wanted = float(np.abs(bias).max()) / (activation.scale[0] * 2**14)
+        fill = math.ldexp(1.0, numbers.ceil_log2(wanted)) if request.rule.requantize == "shift" else wanted
+    else:
+        return quant
+    scales = tuple(scale if used else fill for scale, used in zip(quant.scale, alive, strict=True))
+    return QuantParams(quant.dtype, scales, quant.zero_point, quant.axis)
 
 
 def _raise(scale: float, factor: float, request: SolveRequest) -> float:

@@ -64,7 +64,7 @@ class Agreement(_Share):
 
 
 def _scores(outputs: Mapping[str, Array]) -> Array:
-    return next(iter(outputs.values())).ravel()
+    return next(iter(outputs.values())).ravel().astype(np.float64)
 
 
 def _label(frame: Frame, metric: str, classes: int) -> int:
@@ -74,7 +74,10 @@ def _label(frame: Frame, metric: str, classes: int) -> int:
             place=frame.name,
             hint="number the file names, use a folder for each class, or give --labels FILE",
         )
-    label = int(np.asarray(frame.label).reshape(-1)[0])
+    found = np.asarray(frame.label)
+    if found.size != 1:
+        raise DataError(f"the metric {metric} takes one label a frame, found {found.size}", place=frame.name)
+    label = int(found.reshape(-1)[0])
     if not 0 <= label < classes:
         raise DataError(f"the label {label} is none of the {classes} classes", place=frame.name)
     return label

@@ -75,7 +75,9 @@ def _channel_means(
             continue
         if value.type.rank > 2:
             made = probe.add_node(
-                "GlobalAveragePool", [value], [(f"mean/{name}", TensorType(value.type.dtype, None))]
+                "GlobalAveragePool",
+                [value],
+                [(probe.fresh_name(f"{name}_mean"), TensorType(value.type.dtype, None))],
             )
             sources[name] = made.output
         else:
@@ -90,6 +92,8 @@ def _channel_means(
             by_channel = array.astype(np.float64).mean(axis=tuple(a for a in range(array.ndim) if a != 1))
             sums[name] = sums.get(name, 0.0) + by_channel
         seen += 1
+    if not seen:
+        raise PassError("there are no frames", place=CorrectBias.name)
     return {name: total / seen for name, total in sums.items()}
 
 
@@ -113,11 +117,18 @@ def _mean_error(node: Node, operands: MacOperands, reference: Graph, means: dict
             per_group = error.reshape(group, error.shape[0] // group, error.shape[1], -1).sum(axis=3)
             by_group: Array = np.einsum("gok,gk->go", per_group, mean.reshape(group, -1))
             return by_group.reshape(-1)
+        case "Gemm" if not _is_plain_product(node):
+            return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0"
         case "Gemm":
             product: Array = error @ mean if node.int_attribute("transB", 0) else mean @ error
             return product
         case _:
             return f"{node.op} has no bias operand, or strides that let every position see other weights"
+
+
+def _is_plain_product(node: Node) -> bool:
+    factors = (node.float_attribute("alpha", 1.0), node.float_attribute("beta", 1.0))
+    return factors == (1.0, 1.0) and not node.int_attribute("transA", 0)
 
 
 def _apply(graph: Graph, node: Node, operands: MacOperands, ctx: PassContext, delta: Array) -> int:
