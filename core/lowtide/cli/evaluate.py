@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -64,5 +65,7 @@ def render_evaluation(found: Evaluation) -> Table:
     for column in ("float", "fixed", "difference"):
         table.add_column(column, justify="right")
     for name, (before, after) in found.figures.items():
-        table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
+        table.add_row(
+            name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}" if math.isfinite(before) else "-"
+        )
     return table

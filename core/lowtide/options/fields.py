@@ -74,7 +74,9 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
     Raises:
         OptionError: naming option, expectation, value and origin.
     """
-    if info.optional and (value is None or value in ("", "None", "none", "null")):
+    # An empty text is a value of its own: the empty pipeline.
+    nothing = ("None", "none", "null") if info.kind is Kind.TEXT else ("", "None", "none", "null")
+    if info.optional and (value is None or value in nothing):
         return None
     try:
         made: Any = _CONVERTERS[info.kind](value)

@@ -47,6 +47,8 @@ def test_without_any_layer_every_option_has_its_default() -> None:
         ("deny_list:layer_name", 728, ("728",)),
         ("bias_calibration_factor", "0.01", 0.01),
         ("calibration_frames", "None", None),
+        ("weights", "", ""),
+        ("weights", "none", None),
         ("max_num_subgraphs", 4, 4),
         ("input_mean", "1, 2,3.5", (1.0, 2.0, 3.5)),
         ("input_shapes", {"x": "1x3x8x8"}, {"x": (1, 3, 8, 8)}),
