@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -54,7 +55,9 @@ class DataSource:
     def fingerprint(self) -> str | None:
         """SHA-256 of all that decides on the frames; ``None`` when that cannot be known without a run."""
         found = self.raw.fingerprint()
-        return None if found is None else f"{found}:{self.positions}:{self.inputs}"
+        if found is None:
+            return None
+        return hashlib.sha256(f"{found}:{self.positions}:{self.inputs}".encode()).hexdigest()
 
     def describe(self) -> str:
         """Where the frames come from, for the report."""
