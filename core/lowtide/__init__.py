@@ -55,6 +55,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     # Names are imported when they are used, so that `lowtide --help` and plugin discovery do not load onnx.
     if name == "__version__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import click
@@ -12,6 +10,7 @@ from lowtide.cli.context import stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.measure import Measurement, measure_layers
+from lowtide.report.json import json_text
 from lowtide.report.terminal import render_measurement
 
 
@@ -38,7 +37,7 @@ def command(
         progress.stage("compare")
         measurement = measure_layers(saved.reference, saved.graph, source, progress=progress.advance)
     if as_json:
-        click.echo(json.dumps(_plain(measurement), indent=1))
+        click.echo(json_text(_plain(measurement)), nl=False)
     else:
         stdout().print(render_measurement(measurement))
 
@@ -49,15 +48,11 @@ def _plain(measurement: Measurement) -> dict[str, object]:
         "layers": [
             {
                 "name": error.layer,
-                "sqnr_isolated_db": _number(error.isolated.sqnr_db) if error.isolated else None,
-                "sqnr_cumulative_db": _number(error.cumulative.sqnr_db),
+                "sqnr_isolated_db": error.isolated.sqnr_db if error.isolated else None,
+                "sqnr_cumulative_db": error.cumulative.sqnr_db,
                 "max_error": error.cumulative.largest,
             }
             for error in measurement.layers
         ],
-        "outputs": {name: _number(sums.sqnr_db) for name, sums in measurement.outputs.items()},
+        "outputs": {name: sums.sqnr_db for name, sums in measurement.outputs.items()},
     }
-
-
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.plugin import MetricSpec
+from lowtide.report.json import json_text
+from lowtide.report.terminal import new_table
 
 
 @click.command("evaluate")
@@ -53,19 +55,19 @@ def command(
         found = evaluate(saved.reference, saved.graph, source, metrics, progress=progress.advance)
     if as_json:
         figures = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}
-        click.echo(json.dumps({"frames": found.frames, "metrics": figures}, indent=1))
+        click.echo(json_text({"frames": found.frames, "metrics": figures}), nl=False)
     else:
         stdout().print(render_evaluation(found))
 
 
 def render_evaluation(found: Evaluation) -> Table:
     """A table of metrics, float beside fixed."""
-    table = Table(title=f"{found.frames} frames", title_justify="left")
-    table.add_column("metric")
-    for column in ("float", "fixed", "difference"):
-        table.add_column(column, justify="right")
+    table = new_table(f"metrics, {found.frames} frames", "metric", right=("float", "fixed", "difference"))
     for name, (before, after) in found.figures.items():
         table.add_row(
-            name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}" if math.isfinite(before) else "-"
+            Text(name),
+            f"{before:.4f}",
+            f"{after:.4f}",
+            f"{after - before:+.4f}" if math.isfinite(before) else "-",
         )
     return table

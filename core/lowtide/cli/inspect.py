@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import given_options, option_options
@@ -13,6 +14,7 @@ from lowtide.compiler.output import load_output
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, Value, print_graph
 from lowtide.options import resolve_options
+from lowtide.report.terminal import new_table
 
 
 @click.command("inspect")
@@ -34,8 +36,9 @@ def command(
     if source.is_dir():
         graph = load_output(source).graph
     else:
-        shapes = resolve_options(given_options(options_file, assignments).layers).options.input_shapes
-        graph = load_model(source, registry_of(ctx), ImportRequest(input_shapes=dict(shapes)))
+        options = resolve_options(given_options(options_file, assignments).layers).options
+        request = ImportRequest(input_shapes=dict(options.input_shapes))
+        graph = load_model(source, registry_of(ctx), request, frontend=options.frontend)
     if text:
         click.echo(print_graph(graph), nl=False)
     else:
@@ -43,14 +46,12 @@ def command(
 
 
 def _table(graph: Graph, match: str) -> Table:
-    table = Table(
-        title=f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", title_justify="left"
-    )
-    for column in ("tensor", "made by", "type", "codes", "scale", "zero point", "lowest", "highest"):
-        table.add_column(column, overflow="fold")
+    columns = ("tensor", "made by", "type", "codes", "scale", "zero", "range")
+    table = new_table(f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", *columns)
     for name, value in graph.values.items():
         if match in name:
-            table.add_row(name, _maker(graph, value), *_type(value), *_quant(value))
+            row = (name, _maker(graph, value), _type(value), *_quant(value))
+            table.add_row(*(Text(entry) for entry in row))
     return table
 
 
@@ -60,19 +61,18 @@ def _maker(graph: Graph, value: Value) -> str:
     return "constant" if value.is_constant else "input" if value in graph.inputs else ""
 
 
-def _type(value: Value) -> tuple[str]:
+def _type(value: Value) -> str:
     shape = value.type.shape
     dims = "*" if shape is None else ",".join("?" if dim is None else str(dim) for dim in shape)
-    return (f"{value.type.dtype.value}[{dims}]",)
+    return f"{value.type.dtype.value}[{dims}]"
 
 
 def _quant(value: Value) -> tuple[str, ...]:
     quant = value.type.quant
     if quant is None:
-        return ("", "", "", "", "")
+        return ("", "", "", "")
     low, high = quant.range
-    if quant.axis is None:
-        scale = f"{quant.scale[0]:.6g}"
-    else:
-        scale = f"{min(quant.scale):.4g} … {max(quant.scale):.4g} ({len(quant.scale)} on axis {quant.axis})"
-    return (quant.dtype.value, scale, str(quant.zero_point[0]), f"{low:.5g}", f"{high:.5g}")
+    scale = f"{quant.scale[0]:.4g}"
+    if quant.axis is not None:
+        scale = f"{min(quant.scale):.3g} to {max(quant.scale):.3g}, axis {quant.axis}"
+    return (quant.dtype.value, scale, str(quant.zero_point[0]), f"{low:.4g} to {high:.4g}")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
+from lowtide.cli.prose import reflow
 from lowtide.plugin import (
     SPEC_KINDS,
     CalibratorSpec,
@@ -23,7 +24,8 @@ from lowtide.plugin import (
     StrategySpec,
     TargetSpec,
 )
-from lowtide.target import load_target
+from lowtide.report.terminal import new_table, spaced
+from lowtide.target import Target, load_target
 
 
 def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
@@ -57,9 +59,7 @@ def _row(registry: Registry, spec: Spec) -> dict[str, str]:
 
 
 def _table(registry: Registry, specs: tuple[Spec, ...]) -> Table:
-    table = Table()
-    for column in ("name", "what it is", "provided by"):
-        table.add_column(column, overflow="fold")
+    table = new_table("", "name", "what it is", "provided by")
     for spec in specs:
         aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
         name = f"{spec.name} ({', '.join(aliases)})" if aliases else spec.name
@@ -77,41 +77,47 @@ def _details(registry: Registry, spec: Spec) -> RenderableType:
         parts.append(_device(registry, spec.name))
     else:
         found = registry.load(type(spec), spec.name)
-        parts.append(Text("\n" + (introspection.getdoc(found) or "")))
+        parts.append(Group(*reflow(introspection.getdoc(found) or "")))
         if isinstance(found, type) and attrs.has(found):
             parts.append(_options(found))
-    return Group(*parts)
+    return spaced(parts)
 
 
 def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
-    table = Table(title="options", title_justify="left")
-    for column in ("option", "type", "default"):
-        table.add_column(column)
+    table = new_table("options", "option", "type", "default")
     for field in attrs.fields(found):
         kind = getattr(field.type, "__name__", str(field.type))
-        table.add_row(field.name.replace("_", "-"), kind, repr(field.default))
+        default = "(required)" if field.default is attrs.NOTHING else repr(field.default)
+        table.add_row(*map(Text, (field.name.replace("_", "-"), kind, default)))
     return table if table.row_count else Text("no options")
 
 
 def _device(registry: Registry, name: str) -> RenderableType:
     target = load_target(name, registry)
-    rules = Table(title=f"{target.title}: scale types", title_justify="left")
-    for column in ("number", "rule", "activations", "weights", "requantization"):
-        rules.add_column(column)
+    return spaced([Text(target.title, style="bold"), _rules(target), *_operators(target)])
+
+
+def _rules(target: Target) -> RenderableType:
+    rules = new_table("scale types", "number", "activations", "weights", "from the accumulator")
     for number, rule in sorted(target.scale_rules.items()):
         chosen = " (default)" if number == target.default_scale_type else ""
         activations = f"{rule.activation}, {rule.activation_scale}"
         weights = f"{rule.weight_granularity}, {rule.weight_scale}"
-        rules.add_row(f"{number}{chosen}", rule.name, activations, weights, rule.requantize)
-    for number, reason in sorted(target.refused_scale_types.items()):
-        rules.add_row(str(number), Text(f"refused: {reason}"), "", "", "")
-    operators = Table(title="operators", title_justify="left")
-    for column in ("operator", "layer", "kind", "conditions"):
-        operators.add_column(column, overflow="fold")
-    for op, operator in sorted(target.operators.items()):
-        conditions = "\n".join(constraint.require for constraint in operator.constraints)
-        operators.add_row(op, operator.layer_type, operator.kind, Text(conditions))
-    return Group(rules, operators)
+        rules.add_row(f"{number}{chosen}", activations, weights, rule.requantize)
+    refused = sorted(target.refused_scale_types.items())
+    return Group(rules, *(Text(f"scale type {number} is refused: {reason}") for number, reason in refused))
+
+
+def _operators(target: Target) -> tuple[Table, Table]:
+    known = sorted(target.operators.items())
+    operators = new_table("operators", "operator", "layer", "arithmetic")
+    conditions = new_table("conditions on them", "operator", "condition", "reason")
+    for op, operator in known:
+        operators.add_row(*map(Text, (op, operator.layer_type, operator.kind)))
+        for found in operator.constraints:
+            widths = f" (at {', '.join(map(str, found.bits))} bits)" if found.bits else ""
+            conditions.add_row(Text(op), Text(found.require + widths), Text(found.reason))
+    return operators, conditions
 
 
 targets = _listing("targets", TargetSpec, "List the devices, or describe one.")
@@ -137,9 +143,7 @@ def plugins(ctx: click.Context, name: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    table = Table()
-    for column in ("plugin", "distribution", "version", "state", "contributes"):
-        table.add_column(column, overflow="fold")
+    table = new_table("", "plugin", "distribution", "version", "state", "contributes")
     for row in rows:
         style = "" if row["state"] == "loaded" else "red"
         table.add_row(*(Text(text, style=style) for text in row.values()))

@@ -14,6 +14,7 @@ from lowtide.compiler.run import MODES, Mode, run_frames
 from lowtide.errors import OutputError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Array, Graph
+from lowtide.options import CompileOptions, resolve_options
 from lowtide.plugin import Registry
 
 
@@ -39,8 +40,10 @@ def command(
     output: Path,
 ) -> None:
     """Run frames through an output folder or a model; outputs are stacked along a leading frame axis."""
-    graph = _graph(source, mode, registry_of(ctx))
+    if not output.parent.is_dir():
+        raise OutputError("the folder does not exist", place=str(output.parent), hint="make it first")
     given = given_options(options_file, assignments)
+    graph = _graph(source, mode, registry_of(ctx), resolve_options(given.layers).options)
     selected = frames_for(graph, data, frames, labels, given.preprocess)
     collected: dict[str, list[Array]] = {value.name: [] for value in graph.outputs}
     with progress_bars() as progress:
@@ -49,17 +52,27 @@ def command(
             for name, array in results.items():
                 collected[name].append(array)
             progress.advance(done, selected.count)
+    stacked = {name: _stack(name, arrays) for name, arrays in collected.items()}
     try:
         with output.open("wb") as file:
-            np.savez(
-                file, allow_pickle=False, **{name: np.stack(arrays) for name, arrays in collected.items()}
-            )
+            np.savez(file, allow_pickle=False, **stacked)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", place=str(output)) from error
 
 
-def _graph(source: Path, mode: Mode, registry: Registry) -> Graph:
+def _graph(source: Path, mode: Mode, registry: Registry, options: CompileOptions) -> Graph:
     if not source.is_dir():
-        return load_model(source, registry, ImportRequest())
+        request = ImportRequest(input_shapes=dict(options.input_shapes))
+        return load_model(source, registry, request, frontend=options.frontend)
     saved = load_output(source)
     return saved.reference if mode == "float" else saved.graph
+
+
+def _stack(name: str, arrays: list[Array]) -> Array:
+    shapes = dict.fromkeys(array.shape for array in arrays)
+    if len(shapes) > 1:
+        found = " and ".join(str(list(shape)) for shape in shapes)
+        raise OutputError(
+            f"frames give arrays of different shapes, {found}", place=name, hint="run one frame at a time"
+        )
+    return np.stack(arrays)

@@ -109,8 +109,9 @@ def frames_for(
     source = open_data(
         data, input_specs(graph), preprocess=preprocess, labels=labels, diagnostics=diagnostics
     )
-    for diagnostic in diagnostics:
-        stderr().print(f"{diagnostic.severity}: {diagnostic.place}: {diagnostic.message}", markup=False)
+    for found in diagnostics:
+        text = f"{found.severity}: {found.code} {found.place}: {found.message}"
+        stderr().print(text, markup=False, highlight=False, soft_wrap=True)
     return source if frames is None else source.select(frames)
 
 
@@ -143,8 +144,8 @@ class BarProgress(Progress):
 def progress_bars() -> Generator[BarProgress, None, None]:
     """Bars on standard error; nothing is drawn where that is no terminal."""
     columns = (
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
+        SpinnerColumn("line"),  # plain characters, which every terminal and font has
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),

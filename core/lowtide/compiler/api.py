@@ -12,7 +12,9 @@ from lowtide.compiler.result import CompileResult
 from lowtide.compiler.stages import Compilation, CompileRequest
 from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
+from lowtide.errors import OptionError
 from lowtide.ir import Graph, print_graph
+from lowtide.narrow import is_mapping, is_sequence
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.plugin import Registry, discover
@@ -59,7 +61,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
         LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a
         remedy.
     """
-    layers = list(options) if isinstance(options, Sequence) else [OptionLayer("Python", dict(options or {}))]
+    layers = _layers(options)
     named = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
     given: dict[str, object] = {key: value for key, value in named.items() if value is not None}
     if given:
@@ -100,6 +102,21 @@ def compile_request(request: CompileRequest) -> CompileResult:
     )
     request.registry.notify("lowtide_compile_finished", result=result)
     return result
+
+
+def _layers(options: object) -> list[OptionLayer]:
+    if options is None or is_mapping(options):
+        return [OptionLayer("Python", dict(options or {}))]
+    layers: list[OptionLayer] = []
+    for layer in options if is_sequence(options) else [options]:
+        if not isinstance(layer, OptionLayer):
+            raise OptionError(
+                f"expected a mapping or a sequence of OptionLayer, found {layer!r}",
+                place="options",
+                hint="a file is read with lowtide.options.load_options_file(path).layer",
+            )
+        layers.append(layer)
+    return layers
 
 
 def _digests(compilation: Compilation) -> dict[str, str]:

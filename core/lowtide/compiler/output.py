@@ -17,8 +17,9 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from lowtide.compiler.result import CompileResult
 from lowtide.emit import Emitter
-from lowtide.errors import OutputError
+from lowtide.errors import LowtideError, OutputError, PluginError
 from lowtide.ir import Constant, Graph, parse_graph
+from lowtide.narrow import is_mapping
 from lowtide.plugin import EmitterSpec
 
 MANIFEST = "manifest.json"
@@ -32,24 +33,38 @@ def write_output(result: CompileResult, folder: Path, *, force: bool) -> Path:
 
     Raises:
         OutputError: when the folder exists (and may not be replaced) or cannot be written.
+        PluginError: naming the emitter that failed.
     """
     check_free(folder, force=force)
+    final = folder.resolve()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", place=str(folder)) from error
+        raise OutputError(f"cannot be written: {error.strerror or error}", place=str(folder)) from error
     try:
-        _emit(result, temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        # Not the temporary folder itself, which only its owner may read.
+        (temporary / "new").mkdir()
+        _emit(result, temporary / "new")
+        _move(temporary, final)
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", place=str(folder)) from error
+        raise OutputError(f"cannot be written: {error.strerror or error}", place=str(folder)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _move(temporary: Path, final: Path) -> None:
+    """Put the new folder in the place of the old one, which comes back when that fails."""
+    replaced = final.exists()
+    if replaced:
+        final.rename(temporary / "old")
+    try:
+        (temporary / "new").rename(final)
+    except OSError:
+        if replaced:
+            (temporary / "old").rename(final)
+        raise
 
 
 def check_free(folder: Path, *, force: bool) -> None:
@@ -58,22 +73,37 @@ def check_free(folder: Path, *, force: bool) -> None:
     Raises:
         OutputError: when it exists without `force`, or exists and is not an earlier output.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", place=str(folder)) from error
     if not force:
         raise OutputError("exists already", place=str(folder), hint="choose another --output or use --force")
-    if not (folder / MANIFEST).is_file():
+    try:
+        read_manifest(folder)
+    except OutputError as error:
         raise OutputError(
-            f"--force replaces only folders with a {MANIFEST}, which this has not", place=str(folder)
-        )
+            f"--force replaces only what an earlier compile wrote, which has a {MANIFEST}",
+            place=str(folder),
+            hint="choose another --output",
+        ) from error
 
 
 def _emit(result: CompileResult, folder: Path) -> None:
-    written: list[str] = []
+    written: dict[str, str] = {}
     for spec in result.registry.all(EmitterSpec):
-        if spec.default:
-            emitter: Emitter = result.registry.load(EmitterSpec, spec.name)()
-            written += emitter.emit(result, folder)
+        if not spec.default:
+            continue
+        place = f"the emitter {spec.name} of {result.registry.provider(spec)}"
+        for name in _names(result, spec, folder, place):
+            if name in written or name == MANIFEST:
+                raise PluginError(
+                    f"writes {name}, which {written.get(name, 'a compile')} writes", place=place
+                )
+            if not (folder / name).is_file():
+                raise PluginError(f"did not write {name}, which it returned", place=place)
+            written[name] = place
     manifest = {
         "manifest_version": MANIFEST_VERSION,
         "model": result.report.model.file,
@@ -86,6 +116,16 @@ def _emit(result: CompileResult, folder: Path) -> None:
         "times": [attrs.asdict(stage) for stage in result.report.times],
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+
+def _names(result: CompileResult, spec: EmitterSpec, folder: Path, place: str) -> tuple[str, ...]:
+    emitter: Emitter = result.registry.load(EmitterSpec, spec.name)()
+    try:
+        return emitter.emit(result, folder)
+    except (LowtideError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
 
 
 def _digest(path: Path) -> str:
@@ -116,8 +156,8 @@ def load_output(folder: Path) -> SavedOutput:
     Raises:
         OutputError: when it is none, or when a file is missing or was changed since.
     """
-    manifest = _json(folder / MANIFEST)
-    for name, digest in manifest.get("outputs", {}).items():
+    manifest = read_manifest(folder)
+    for name, digest in manifest["outputs"].items():
         path = folder / name
         if not path.is_file():
             raise OutputError("a file of this output is missing", place=str(path), hint="compile again")
@@ -134,20 +174,43 @@ def load_output(folder: Path) -> SavedOutput:
     )
 
 
+def read_manifest(folder: Path) -> Mapping[str, Any]:
+    """The manifest of an output folder.
+
+    Raises:
+        OutputError: when there is none, or it is not one of ours, or of another version.
+    """
+    manifest, place = _json(folder / MANIFEST), str(folder / MANIFEST)
+    version = manifest.get("manifest_version")
+    if version is None or not is_mapping(manifest.get("outputs")):
+        raise OutputError(
+            "is not the manifest of a compile", place=place, hint="give a folder that lowtide compile wrote"
+        )
+    if version != MANIFEST_VERSION:
+        raise OutputError(
+            f"expected manifest version {MANIFEST_VERSION}, found {version}",
+            place=place,
+            hint="compile again, or read it with the Lowtide that wrote it",
+        )
+    return manifest
+
+
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        found: object = json.loads(path.read_text("utf-8"))
     except OSError as error:
         hint = "give a folder that lowtide compile wrote"
         raise OutputError(f"cannot be read: {error.strerror}", place=str(path), hint=hint) from error
     except ValueError as error:
         raise OutputError(f"is damaged: {error}", place=str(path), hint="compile again") from error
+    if not is_mapping(found):
+        raise OutputError("is damaged: expected a JSON object", place=str(path), hint="compile again")
     return found
 
 
 def _graph(folder: Path, text: str, model: str) -> Graph:
     """A graph from its text form; the data of large constants is in the model file beside it, by digest."""
-    graph = parse_graph((folder / text).read_text("utf-8"))
+    graph = parse_graph(_read(folder / text).decode("utf-8"))
     missing = [value for value in graph.constants if value.constant and not value.constant.has_data]
     if missing:
         proto = _model(folder / model)
@@ -162,7 +225,16 @@ def _graph(folder: Path, text: str, model: str) -> Graph:
     return graph
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OutputError(
+            f"cannot be read: {error.strerror}", place=str(path), hint="compile again"
+        ) from error
+
+
 def _model(path: Path) -> onnx.ModelProto:
-    proto = onnx.ModelProto.FromString(path.read_bytes())
+    proto = onnx.ModelProto.FromString(_read(path))
     load_external_data_for_model(proto, str(path.parent))
     return proto

@@ -8,7 +8,7 @@ from typing import Literal
 import attrs
 
 from lowtide.data import DataSource, Frame, InputSpec, Preprocess
-from lowtide.errors import DataError, nearest
+from lowtide.errors import DataError, OptionError, nearest
 from lowtide.ir import Array, Graph
 from lowtide.options import CompileOptions
 from lowtide.runtime import Session, in_flight, to_model
@@ -36,7 +36,13 @@ def preprocess_for(options: CompileOptions, given: Preprocess | None) -> Preproc
 
 
 def session_of(graph: Graph, mode: Mode) -> Session:
-    """A session that runs the graph in a mode."""
+    """A session that runs the graph in a mode.
+
+    Raises:
+        OptionError: when there is no such mode.
+    """
+    if mode not in MODES:
+        raise OptionError(f"there is no mode {mode!r}", place="mode", hint=nearest(str(mode), MODES))
     return Session(to_model(graph, quantized=mode != "float"))
 
 
@@ -45,10 +51,12 @@ def execute(graph: Graph, feeds: Mapping[str, Array], mode: Mode) -> dict[str, A
 
     Raises:
         DataError: when an input is missing, unknown, or has another shape or dtype.
+        OptionError: when there is no such mode.
     """
     specs = {spec.name: spec for spec in input_specs(graph)}
-    for name in feeds.keys() - specs.keys():
-        raise DataError("the network has no such input", place=name, hint=nearest(name, specs))
+    for name in feeds:
+        if name not in specs:
+            raise DataError("the network has no such input", place=name, hint=nearest(name, specs))
     for name, spec in specs.items():
         if name not in feeds:
             raise DataError("no array is given for this input", place=name)

@@ -130,9 +130,11 @@ class Compilation:
 
         Raises:
             UnknownNameError: when nobody provides the target.
-            OptionError: for an unknown or impossible option.
+            OptionError: for an unknown or impossible option, or a number of frames below one.
             UnsupportedByTargetError: when the device cannot do what the options ask for.
         """
+        if request.frames is not None and request.frames < 1:
+            raise OptionError(f"expected at least 1, found {request.frames}", place="frames")
         target = load_target(request.target, request.registry)
         defaults = OptionLayer(f"device {target.name}", dict(target.option_defaults))
         resolved = resolve_options([defaults, *request.options])
@@ -299,7 +301,7 @@ class Compilation:
             plan=self.plan,
             ranges=self.ranges,
             channel_wise=bool(options.channel_wise_quantization),
-            clip_bias=options.bias_clipping is None or bool(options.bias_clipping),
+            clip_bias=options.bias_clipping,
             diagnostics=self.diagnostics,
         )
         solve(self.graph, self.solved)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from lowtide.compiler.stages import Compilation
+from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.measure import ErrorSum, LayerError
 from lowtide.passes import PassRun
@@ -56,7 +57,13 @@ def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:
     registry = compilation.request.registry
     for spec in registry.all(ReportSectionSpec):
         section: Section = registry.load(ReportSectionSpec, spec.name)()
-        text = section.text(compilation)
+        try:
+            text = section.text(compilation)
+        except LowtideError:
+            raise
+        except Exception as error:
+            place = f"the report section {spec.name} of {registry.provider(spec)}"
+            raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
         if text:
             yield section.title or spec.summary, text
 

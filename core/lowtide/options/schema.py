@@ -71,10 +71,10 @@ class CompileOptions:
         False,
         "a weight scale per channel for depthwise convolutions under scale types 0 and 1",
     )
-    bias_clipping: bool | None = option(
+    bias_clipping: bool = option(
         f"{A}bias_clipping",
         Kind.FLAG,
-        None,
+        False,
         "where biases have 16 bits: 1 lets them saturate, 0 raises the weight scale instead",
     )
     mixed_precision_factor: float = option(

@@ -175,8 +175,8 @@ def round_half_away(x: Array) -> Array:
     >>> round_half_away(np.array([0.5, 1.5, -0.5, 0.49999999999999994])).tolist()
     [1.0, 2.0, -1.0, 0.0]
     """
-    truncated = np.trunc(x)
-    rounded: Array = truncated + np.sign(x) * (np.abs(x - truncated) >= 0.5)
+    fraction, whole = np.modf(x)
+    rounded: Array = whole + np.sign(x) * (np.abs(fraction) >= 0.5)
     return rounded
 
 

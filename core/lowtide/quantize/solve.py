@@ -40,7 +40,7 @@ class SolveRequest:
     plan: PrecisionPlan
     ranges: Mapping[str, Range]
     channel_wise: bool = False
-    clip_bias: bool = True
+    clip_bias: bool = False
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
 
 

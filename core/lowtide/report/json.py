@@ -31,7 +31,12 @@ def report_json(report: Report, *, volatile: bool = True) -> str:
             del fields[name]
         for item in fields["passes"]:
             del item["seconds"]
-    return json.dumps(_plain(fields), indent=1, allow_nan=False) + "\n"
+    return json_text(fields)
+
+
+def json_text(value: object) -> str:
+    """One JSON document that every parser takes: infinity is written as ``"inf"``, NaN as ``null``."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

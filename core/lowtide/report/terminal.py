@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,8 @@ from lowtide.report.model import LayerReport, OptionReport, PassReport, Report
 
 WORST = 12
 """Layers that the terminal shows; report.json has all."""
+
+OUTPUT_FIGURES = ("SQNR dB", "cosine", "largest error")
 
 GOOD_DB, POOR_DB = 30.0, 15.0
 """Above the first an error seldom matters, below the second it mostly does; for colour only."""
@@ -29,21 +31,23 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
         report: what to show.
         every_layer: all layers in executable order instead of the worst ones.
     """
+    sections = report.sections.items()
     parts: list[RenderableType] = [_summary(report), _outputs(report)]
     parts.append(_layers(report, every_layer=every_layer))
     host = [layer for layer in report.layers if layer.placement == "host"]
     if host:
         parts.append(_host(host))
     parts += [_passes(report.passes), _options(report.options), _times(report)]
-    parts += [Panel(escape(text), title=title) for title, text in report.sections.items()]
+    parts += [Panel(Text(text), title=Text(title), title_align="left") for title, text in sections]
     if report.diagnostics:
         parts.append(_diagnostics(report.diagnostics))
-    return Group(*parts)
+    return spaced(parts)
 
 
 def render_measurement(measurement: Measurement) -> RenderableType:
     """The error of every layer, worst isolated first, and of the outputs."""
-    table = _error_table(f"error by layer, {measurement.frames} frames, worst first")
+    title = f"error by layer in dB, {measurement.frames} frames, worst first"
+    table = new_table(title, "layer", right=("isolated", "cumulative", "largest error"))
     rows = sorted(
         measurement.layers,
         key=lambda error: error.isolated.sqnr_db if error.isolated else error.cumulative.sqnr_db,
@@ -53,12 +57,41 @@ def render_measurement(measurement: Measurement) -> RenderableType:
         table.add_row(
             Text(error.layer), db(isolated), db(error.cumulative.sqnr_db), f"{error.cumulative.largest:.4g}"
         )
-    outputs = Table(title="outputs", title_justify="left")
-    for column in ("output", "SQNR dB", "cosine", "largest error"):
-        outputs.add_column(column, justify="left" if column == "output" else "right", overflow="fold")
+    outputs = new_table("outputs", "output", right=OUTPUT_FIGURES)
     for name, sums in measurement.outputs.items():
-        outputs.add_row(Text(name), db(sums.sqnr_db), f"{sums.cosine:.6f}", f"{sums.largest:.4g}")
-    return Group(table, outputs)
+        outputs.add_row(Text(name), db(sums.sqnr_db), _figure(sums.cosine, ".6f"), f"{sums.largest:.4g}")
+    return spaced([table, outputs])
+
+
+def spaced(parts: Sequence[RenderableType]) -> Group:
+    """One part under the other, with an empty line between."""
+    return Group(*[entry for part in parts for entry in (part, Text())][:-1])
+
+
+def new_table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
+    """A table whose long entries are folded, never cut.
+
+    Args:
+        title: the line above, as it is: no markup.
+        columns: headings of the columns with text.
+        right: headings of the columns with figures, which follow.
+    """
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def _figure(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def db(value: float | None) -> Text:
@@ -92,39 +125,22 @@ def _outputs(report: Report) -> RenderableType:
     if not report.outputs:
         return Text("nothing was measured: no data was given", style="yellow")
     title = f"outputs against the float network, {report.measured_frames} frames"
-    table = Table(title=title, title_justify="left")
-    table.add_column("output", overflow="fold")
-    for column in ("SQNR dB", "cosine", "largest error"):
-        table.add_column(column, justify="right")
+    table = new_table(title, "output", right=OUTPUT_FIGURES)
     for output in report.outputs:
-        table.add_row(
-            Text(output.name), db(output.sqnr_db), f"{output.cosine:.6f}", f"{output.max_error:.4g}"
-        )
-    return table
-
-
-def _error_table(title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("layer", overflow="fold")
-    for column in ("isolated dB", "cumulative dB", "largest error"):
-        table.add_column(column, justify="right")
+        cosine = _figure(output.cosine, ".6f")
+        table.add_row(Text(output.name), db(output.sqnr_db), cosine, f"{output.max_error:.4g}")
     return table
 
 
 def _layers(report: Report, *, every_layer: bool) -> RenderableType:
     layers = [layer for layer in report.layers if layer.placement != "host"]
-    title = f"layers, all {len(layers)}"
+    if not layers:
+        return Text("no layer runs on the accelerator", style="yellow")
+    title = f"layers on the accelerator, all {len(layers)}; error in dB, alone and in sum"
     if not every_layer and len(layers) > WORST:
         layers = sorted(layers, key=_badness)[:WORST]
-        title = f"layers, the {WORST} with the largest error of their own"
-    table = Table(title=title, title_justify="left")
-    table.add_column("layer", overflow="fold", ratio=3)
-    table.add_column("operator", overflow="fold", ratio=2)
-    table.add_column("bits", justify="right")
-    table.add_column("range", justify="right", overflow="fold", ratio=2)
-    table.add_column("codes", justify="left")
-    table.add_column("alone dB", justify="right")
-    table.add_column("sum dB", justify="right")
+        title = f"layers, the {WORST} with the largest error of their own; in dB, alone and in sum"
+    table = new_table(title, "layer", "operator", "codes", right=("weights", "range", "alone", "sum"))
     for layer in layers:
         table.add_row(*_layer_row(layer))
     return table
@@ -138,43 +154,35 @@ def _badness(layer: LayerReport) -> float:
 def _layer_row(layer: LayerReport) -> Iterator[RenderableType]:
     yield Text(layer.name)
     yield Text(layer.operator)
-    weights = f"/{layer.weight_bits}" if layer.weight_bits else ""
-    yield f"{layer.bits}{weights}" if layer.bits else f"float{weights}"
-    yield f"{layer.range[0]:.4g} … {layer.range[1]:.4g}" if layer.range else "-"
-    yield layer.dtype or "float"
+    yield Text(layer.dtype or "float")
+    yield Text(f"{layer.weight_bits} bits" if layer.weight_bits else "-")
+    yield Text(f"{layer.range[0]:.3g} to {layer.range[1]:.3g}" if layer.range else "-")
     yield db(layer.sqnr_isolated_db)
     yield db(layer.sqnr_cumulative_db)
 
 
 def _host(layers: Sequence[LayerReport]) -> RenderableType:
-    table = Table(title="on the host, in float", title_justify="left")
-    table.add_column("layer", overflow="fold", ratio=2)
-    table.add_column("operator", overflow="fold")
-    table.add_column("reason", overflow="fold", ratio=4)
+    table = new_table("on the host, in float", "layer", "operator", "reason")
     for layer in layers[:WORST]:
         table.add_row(Text(layer.name), Text(layer.operator), Text(layer.reason))
     if len(layers) > WORST:
-        table.add_row(f"… and {len(layers) - WORST} more", "", "report.json has all")
+        table.add_row(f"and {len(layers) - WORST} more", "", "report.json has all")
     return table
 
 
 def _passes(passes: Iterable[PassReport]) -> RenderableType:
-    table = Table(title="passes", title_justify="left")
-    for column in ("pass", "did", "refused"):
-        table.add_column(column, overflow="fold")
+    table = new_table("passes that changed or refused something", "pass", "did", "refused")
     for item in passes:
         did = ", ".join(f"{name} {count}" for name, count in item.counters.items() if count)
         if did or item.refusals:
             more = f" (and {len(item.refusals) - 1} more)" if len(item.refusals) > 1 else ""
             refused = item.refusals[0] + more if item.refusals else ""
             table.add_row(Text(item.text), Text(did), Text(refused))
-    return table
+    return table if table.row_count else Text("no pass changed anything", style="dim")
 
 
 def _options(options: Iterable[OptionReport]) -> RenderableType:
-    table = Table(title="options that were set or that have a note", title_justify="left")
-    for column in ("option", "value", "from", "note"):
-        table.add_column(column, overflow="fold")
+    table = new_table("options that were set or that have a note", "option", "value", "from", "note")
     for option in options:
         if option.origin == "default" and not option.note:
             continue
@@ -190,13 +198,12 @@ def _times(report: Report) -> RenderableType:
     total = sum(stage.wall for stage in report.times)
     cpu = sum(stage.cpu for stage in report.times)
     memory = f", at most {report.peak_memory_mb:.0f} MiB of memory" if report.peak_memory_mb else ""
-    return Text(f"{total:.1f} s ({stages}), {cpu:.1f} s of CPU{memory}", style="dim")
+    shares = f" ({stages})" if stages else ""
+    return Text(f"{total:.1f} s{shares}, {cpu:.1f} s of CPU{memory}", style="dim")
 
 
 def _diagnostics(diagnostics: Sequence[Diagnostic]) -> RenderableType:
-    table = Table(title="notes and remedies", title_justify="left")
-    for column in ("code", "where", "what", "remedy"):
-        table.add_column(column, overflow="fold")
+    table = new_table("notes and remedies", "code", "where", "what", "remedy")
     ordered = sorted(diagnostics, key=lambda found: found.severity != Severity.WARNING)
     for found in ordered:
         style = "yellow" if found.severity == Severity.WARNING else ""

@@ -3,84 +3,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import attrs
 import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
 from lowtide.calibrate import Range
-from lowtide.diagnostics import Diagnostics
 from lowtide.errors import QuantizationError
-from lowtide.ir import AttributeValue, Constant, DType, Graph, QuantParams, TensorType, Value, parse_graph
-from lowtide.plugin import discover
-from lowtide.precision import PrecisionPlan, precision_classes
-from lowtide.quantize.solve import SolveRequest, solve
+from lowtide.ir import AttributeValue, Constant, DType, Graph, TensorType, Value, parse_graph
 from lowtide.runtime import Session, to_model
-from lowtide.target import Target, load_target, place, scale_rule
-
-REGISTRY = discover()
-
-
-@attrs.frozen
-class Options:
-    deny_list_layer_type: tuple[str, ...] = ()
-    deny_list_layer_name: tuple[str, ...] = ()
-    allow_list_layer_name: tuple[str, ...] = ()
-    max_num_subgraphs: int | None = None
-    tensor_bits: int = 8
-
-
-def ranges_of(graph: Graph, feeds: list[dict[str, NDArray[Any]]]) -> dict[str, Range]:
-    names = [v.name for node in graph for v in node.outputs if v.type.dtype.is_float]
-    session = Session(to_model(graph, quantized=False, outputs=names))
-    found: dict[str, list[NDArray[Any]]] = {}
-    for feed in feeds:
-        for name, array in {**session.run(feed), **feed}.items():
-            found.setdefault(name, []).append(array)
-    return {name: Range(float(np.min(a)), float(np.max(a))) for name, a in found.items()}
-
-
-def solved(
-    graph: Graph,
-    target: Target | str,
-    number: int,
-    *,
-    bits: int = 8,
-    options: Options | None = None,
-    **more: Any,
-) -> tuple[Graph, list[dict[str, NDArray[Any]]], Diagnostics]:
-    device = load_target(target, REGISTRY) if isinstance(target, str) else target
-    notes = Diagnostics()
-    placement = place(graph, device, options or Options(tensor_bits=bits), notes)
-    generator = np.random.default_rng(0)
-    feeds = [
-        {v.name: generator.standard_normal(v.type.static_shape).astype(np.float32) for v in graph.inputs}
-        for _ in range(4)
-    ]
-    classes = precision_classes(graph, device, placement)
-    plan = PrecisionPlan(
-        {tensor: bits for group in classes for tensor in group.tensors},
-        {a.layer: bits for a in placement.assignments if a.device == "accelerator"},
-    )
-    request = SolveRequest(
-        target=device,
-        rule=scale_rule(device, number),
-        placement=placement,
-        plan=plan,
-        ranges=more.pop("ranges", None) or ranges_of(graph, feeds),
-        diagnostics=notes,
-        **more,
-    )
-    fixed = graph.clone()
-    solve(fixed, request)
-    return fixed, feeds, notes
-
-
-def quant(graph: Graph, name: str) -> QuantParams:
-    found = graph.values[name].type.quant
-    assert found is not None
-    return found
+from unit.quantize.solving import Options, quant, solved
 
 
 def network(seed: int = 0, channels: int = 8) -> Graph:
@@ -294,9 +226,9 @@ def test_a_bias_that_needs_more_than_32_bits_stays_float_and_that_is_said() -> N
 def test_a_bias_that_its_format_cannot_hold_saturates_or_raises_the_weight_scale() -> None:
     graph = network()
     graph.set_constant(graph.values["c1/b"], Constant.of(np.full(8, 500, np.float32)))
-    clipped, _, notes = solved(graph, "tda4vm", 1)
+    clipped, _, notes = solved(graph, "tda4vm", 1, clip_bias=True)
     assert any(note.code == "LT853" for note in notes)
-    raised, _, notes = solved(graph, "tda4vm", 1, clip_bias=False)
+    raised, _, notes = solved(graph, "tda4vm", 1)
     assert quant(raised, "c1/w").scale[0] > quant(clipped, "c1/w").scale[0]
     assert not any(note.code == "LT853" for note in notes)
 
