@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -34,8 +35,36 @@ COMMANDS = {
 }
 
 
+@contextmanager
+def _until_reader_leaves() -> Generator[None, None, None]:
+    """End quietly when whoever reads our output goes away, as `head` does.
+
+    Left alone, click and rich both turn that into status 1, which here means a missed gate.
+    """
+    try:
+        yield
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        if sys.__stdout__ is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # for the flush at the end
+        raise click.exceptions.Exit(0) from error
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and imports the one that is called."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the command line, which prints where it asks for help."""
+        with _until_reader_leaves():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _until_reader_leaves():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Built-in commands first, then those of plugins."""
@@ -114,10 +143,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted; finished statistics are kept, the same command goes on from there")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does; nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0
 
 
