@@ -220,7 +220,9 @@ def _split(node: Node, codes: Array, request: SolveRequest) -> Array:
             node.place,
             f"the bias saturates: it needs {int(np.abs(codes).max())} steps of the accumulator and has "
             f"{SPLIT_BIAS_LIMIT}",
-            "advanced_options:bias_clipping=0 lowers the precision of the weights instead",
+            "advanced_options:bias_clipping=0 lowers the precision of the weights instead"
+            if request.clip_bias
+            else "parameters of 16 bits hold it",
         )
     return stored
 

@@ -37,7 +37,7 @@ class CorrectBias(Pass):
         """See `Pass.run`.
 
         Raises:
-            PassError: when the graph is not quantized yet or no frames are there.
+            PassError: when the graph is not quantized yet or no data was given.
         """
         if ctx.reference is None or ctx.frames is None or ctx.request is None:
             raise PassError("needs a quantized graph and calibration frames", place=self.name)
@@ -73,27 +73,23 @@ def _channel_means(
         value = probe.values.get(name)
         if value is None or value.type.rank is None or value.type.rank < 2:
             continue
-        if value.type.rank > 2:
-            made = probe.add_node(
-                "GlobalAveragePool",
-                [value],
-                [(probe.fresh_name(f"{name}_mean"), TensorType(value.type.dtype, None))],
-            )
-            sources[name] = made.output
-        else:
-            sources[name] = value
-    exposed = [value.name for value in sources.values() if value not in probe.inputs]
-    session = Session(to_model(probe, quantized=False, outputs=exposed))
+        made = probe.add_node(
+            "GlobalAveragePool" if value.type.rank > 2 else "Identity",
+            [value],
+            [(probe.fresh_name(f"{name}_mean"), TensorType(value.type.dtype, None))],
+        )
+        sources[name] = made.output
+    if not sources:
+        return {}
+    session = Session(to_model(probe, quantized=False, outputs=[value.name for value in sources.values()]))
     sums: dict[str, Array] = {}
     seen = 0
-    for frame, results in in_flight(session, frames.select(count).frames(), lambda frame: frame.feeds):
+    for _, results in in_flight(session, frames.select(count).frames(), lambda frame: frame.feeds):
         for name, value in sources.items():
-            array = results[value.name] if value.name in results else frame.feeds[name]
+            array = results[value.name]
             by_channel = array.astype(np.float64).mean(axis=tuple(a for a in range(array.ndim) if a != 1))
             sums[name] = sums.get(name, 0.0) + by_channel
         seen += 1
-    if not seen:
-        raise PassError("there are no frames", place=CorrectBias.name)
     return {name: total / seen for name, total in sums.items()}
 
 

@@ -39,29 +39,26 @@ def ranges_of(graph: Graph, feeds: list[dict[str, NDArray[Any]]]) -> dict[str, R
     return {name: Range(float(np.min(a)), float(np.max(a))) for name, a in found.items()}
 
 
-def solved(
+def request_for(
     graph: Graph,
     target: Target | str,
     number: int,
     *,
     bits: int = 8,
     options: Options | None = None,
+    feeds: list[dict[str, NDArray[Any]]],
     **more: Any,
-) -> tuple[Graph, list[dict[str, NDArray[Any]]], Diagnostics]:
+) -> SolveRequest:
+    """What the solver needs for a graph, every tensor of one width, with the ranges of the frames."""
     device = load_target(target, REGISTRY) if isinstance(target, str) else target
     notes = Diagnostics()
     placement = place(graph, device, options or Options(tensor_bits=bits), notes)
-    generator = np.random.default_rng(0)
-    feeds = [
-        {v.name: generator.standard_normal(v.type.static_shape).astype(np.float32) for v in graph.inputs}
-        for _ in range(4)
-    ]
     classes = precision_classes(graph, device, placement)
     plan = PrecisionPlan(
         {tensor: bits for group in classes for tensor in group.tensors},
         {a.layer: bits for a in placement.assignments if a.device == "accelerator"},
     )
-    request = SolveRequest(
+    return SolveRequest(
         target=device,
         rule=scale_rule(device, number),
         placement=placement,
@@ -70,9 +67,20 @@ def solved(
         diagnostics=notes,
         **more,
     )
+
+
+def solved(
+    graph: Graph, target: Target | str, number: int, **more: Any
+) -> tuple[Graph, list[dict[str, NDArray[Any]]], Diagnostics]:
+    generator = np.random.default_rng(0)
+    feeds = [
+        {v.name: generator.standard_normal(v.type.static_shape).astype(np.float32) for v in graph.inputs}
+        for _ in range(4)
+    ]
+    request = request_for(graph, target, number, feeds=feeds, **more)
     fixed = graph.clone()
     solve(fixed, request)
-    return fixed, feeds, notes
+    return fixed, feeds, request.diagnostics
 
 
 def quant(graph: Graph, name: str) -> QuantParams:
