@@ -97,16 +97,20 @@ def test_every_error_code_is_listed() -> None:
             assert f"| `{error.code}` | `{name}` |" in page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    if not found:
-        pytest.skip("the page has no Python")
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", filter(python_blocks, PAGES), ids=lambda page: page.name)
+def test_python_blocks_run_one_after_the_other(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(MODEL, "net.onnx")
     Path("frames").mkdir()
     with np.load(CALIBRATION) as data:
         for index in range(6):
             np.save(f"frames/{index}.npy", data["image"][index])
-    for block in found:
-        exec(compile(block, page.name, "exec"), {})  # noqa: S102 - the documentation is ours
+    names: dict[str, object] = {}
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)  # noqa: S102 - the documentation is ours

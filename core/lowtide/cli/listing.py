@@ -25,7 +25,7 @@ from lowtide.plugin import (
     TargetSpec,
 )
 from lowtide.report.terminal import new_table, spaced
-from lowtide.target import Target, load_target
+from lowtide.target import Target, list_targets, load_target
 
 
 def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
@@ -39,7 +39,8 @@ def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
         if as_json:
             click.echo(json.dumps([_row(registry, spec) for spec in specs], indent=1))
         elif name is None:
-            stdout().print(_table(registry, specs))
+            hidden = _abstract(registry) if kind is TargetSpec else frozenset[str]()
+            stdout().print(_table(registry, specs, hidden))
         else:
             stdout().print(_details(registry, specs[0]))
 
@@ -58,9 +59,11 @@ def _row(registry: Registry, spec: Spec) -> dict[str, str]:
     }
 
 
-def _table(registry: Registry, specs: tuple[Spec, ...]) -> Table:
+def _table(registry: Registry, specs: tuple[Spec, ...], hidden: frozenset[str]) -> Table:
     table = new_table("", "name", "what it is", "provided by")
     for spec in specs:
+        if isinstance(spec, TargetSpec) and spec.name in hidden:
+            continue
         aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
         name = f"{spec.name} ({', '.join(aliases)})" if aliases else spec.name
         table.add_row(Text(name), Text(spec.summary), Text(str(registry.provider(spec))))
@@ -92,7 +95,15 @@ def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
     return table if table.row_count else Text("no options")
 
 
+def _abstract(registry: Registry) -> frozenset[str]:
+    """Targets that are there to be extended: nobody can compile for them."""
+    return frozenset(target.name for target in list_targets(registry) if target.abstract)
+
+
 def _device(registry: Registry, name: str) -> RenderableType:
+    if name in _abstract(registry):
+        heirs = [target.name for target in list_targets(registry) if target.extends == name]
+        return Text(f"to be extended, not to be compiled for; extended by {', '.join(heirs) or 'none'}")
     target = load_target(name, registry)
     return spaced([Text(target.title, style="bold"), _rules(target), *_operators(target)])
 

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+from rich.console import Console, RenderableType
+
+from lowtide.measure import ErrorSum, LayerError, Measurement
+from lowtide.report import Report, render_measurement, render_report
+from unit.report.reports import FULL, LAYERS, LONG
+
+STORED = Path(__file__).parent / "data"
+WIDTHS = [60, 80, 120, 200]
+BOX_DRAWING = re.compile("[\u2500-\u257f\n -~]*")
+
+
+def rendered(renderable: RenderableType, width: int = 80) -> str:
+    file = io.StringIO()
+    console = Console(width=width, file=file, color_system=None, legacy_windows=False)
+    console.print(renderable)
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+
+
+def coloured(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = io.StringIO()
+    Console(width=80, file=file, force_terminal=True, color_system="standard").print(render_report(FULL))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_report_reads_as_stored(width: int) -> None:
+    assert rendered(render_report(FULL), width) == (STORED / f"report-{width}.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize("width", [40, *WIDTHS])
+@pytest.mark.parametrize("every_layer", [False, True])
+def test_no_line_is_wider_than_the_console(width: int, *, every_layer: bool) -> None:
+    many = attrs.evolve(FULL, layers=LAYERS * 10)
+    lines = rendered(render_report(many, every_layer=every_layer), width).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_only_ascii_and_box_drawing_characters_are_printed(width: int) -> None:
+    assert BOX_DRAWING.fullmatch(rendered(render_report(FULL), width))
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(width=80, file=file, color_system=None, legacy_windows=False).print(render_report(FULL))
+
+
+def test_long_names_are_folded_and_not_cut() -> None:
+    text = rendered(render_report(FULL), 60)
+    layers = text[text.index("layers on the accelerator") : text.index("on the host, in float")]
+    rows = [line.split()[0] for line in layers.splitlines() if line and not line.startswith(" ")]
+    assert LONG in "".join(rows)
+
+
+def test_no_colour_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = re.compile(r"\x1b\[(?:\d+;)*3\d(?:;\d+)*m")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert colours.search(coloured(monkeypatch))
+    assert not colours.search(coloured(monkeypatch, NO_COLOR="1"))
+
+
+def test_markup_in_names_and_texts_is_printed_as_it_stands() -> None:
+    text = rendered(render_report(FULL), 200)
+    for expected in ("[bold]gate[/]", "ACME One (rev. [b])", "no effect [x]", "a [section]", "[unclosed tag"):
+        assert expected in text
+
+
+def test_infinite_and_undefined_figures_have_words() -> None:
+    text = rendered(render_report(FULL), 200)
+    row = next(line for line in text.splitlines() if line.startswith(LONG))
+    assert row.split()[-2:] == ["exact", "lost"]
+    assert re.search(r"^zero +exact +- +0$", text, re.MULTILINE)
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
+def test_a_report_without_layers() -> None:
+    device = attrs.evolve(FULL.device, accelerator_layers=0, host_layers=0, subgraphs=0)
+    text = rendered(render_report(attrs.evolve(FULL, layers=(), device=device)))
+    assert "no layer runs on the accelerator" in text
+    assert "0 layers on the accelerator in 0 parts" in text
+
+
+def test_a_report_of_an_unmeasured_network() -> None:
+    bare = attrs.evolve(FULL, outputs=(), measured_frames=0, calibration=None, passes=(), options=())
+    text = rendered(render_report(bare))
+    for expected in ("nothing was measured", "no pass changed anything", "all options have their defaults"):
+        assert expected in text
+    assert "calibration" not in text
+
+
+def layer_lines(report: Report, *, every_layer: bool) -> list[str]:
+    text = rendered(render_report(report, every_layer=every_layer), 120)
+    return [line for line in text.splitlines() if re.match(r"layer\d", line)]
+
+
+def test_the_worst_layers_come_first_and_every_layer_in_order() -> None:
+    layers = tuple(
+        attrs.evolve(LAYERS[0], name=f"layer{index}", sqnr_isolated_db=float(index * 7 % 20))
+        for index in range(20)
+    )
+    report = attrs.evolve(FULL, layers=layers)
+    worst = layer_lines(report, every_layer=False)
+    figures = [float(line.split()[-2]) for line in worst]
+    assert figures == [float(index) for index in range(12)]
+    assert [line.split()[0] for line in layer_lines(report, every_layer=True)] == [
+        layer.name for layer in layers
+    ]
+
+
+def test_warnings_stand_before_notes() -> None:
+    text = rendered(render_report(FULL), 200)
+    assert text.index("LT755") < text.index("LT451")
+
+
+def test_hosts_beyond_the_first_are_counted() -> None:
+    report = attrs.evolve(FULL, layers=(LAYERS[3],) * 15)
+    assert "and 3 more" in rendered(render_report(report))
+
+
+def test_a_measurement_lists_the_worst_isolated_layer_first() -> None:
+    def error(name: str, isolated: float | None) -> LayerError:
+        alone = None if isolated is None else ErrorSum(signal=10.0**isolated, noise=1.0)
+        return LayerError(layer=name, isolated=alone, cumulative=ErrorSum(signal=1e3, noise=1.0))
+
+    errors = (error("good", 5.0), error("bad", 1.0), error("none", None), error("[x]", 4.0))
+    found = Measurement(frames=3, layers=errors, outputs={"out": ErrorSum(signal=0.0, noise=0.0)})
+    text = rendered(render_measurement(found))
+    names = ["bad", "none", "[x]", "good"]
+    assert [
+        line.split()[0] for line in text.splitlines() if line.split()[:1] and line.split()[0] in names
+    ] == names
+    assert re.search(r"^out +exact +- +0$", text, re.MULTILINE)
