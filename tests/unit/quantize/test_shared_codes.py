@@ -182,3 +182,26 @@ def test_the_result_does_not_depend_on_the_order_in_which_ranges_come(target: st
         solved(parse_graph(MOVING), target, number, ranges=given)[0] for given in (ranges, backwards)
     )
     assert print_graph(one) == print_graph(other)
+
+
+DEPTHWISE = """graph "depthwise" {
+  input %x: float32[1, 3, 4, 4]
+  const %w: float32[3, 1, 1, 1] = [1, 0.3, 0.0001]
+  %c: float32[1, 3, 4, 4] = Conv(%x, %w) {group=3}
+  return %c
+}"""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_channel_scales_under_shifts_are_at_most_2_to_the_8_apart(number: int) -> None:
+    fixed, _, _ = solved(parse_graph(DEPTHWISE), "generic", number, channel_wise=True)
+    scales = quant(fixed, "w").scale
+    # 0.3 is between 1/4 and 1/2, so one shift is left; 0.0001 would take 13.
+    assert [scales[0] / scale for scale in scales] == [1.0, 2.0, 256.0]
+
+
+def test_no_channel_has_to_shift_its_accumulator_to_the_left() -> None:
+    ranges = {"x": Range(-1.0, 1.0), "c": Range(-1e-6, 1e-6)}
+    fixed, _, _ = solved(parse_graph(DEPTHWISE), "generic", 0, channel_wise=True, ranges=ranges)
+    accumulators = [quant(fixed, "x").scale[0] * scale for scale in quant(fixed, "w").scale]
+    assert quant(fixed, "c").scale[0] == pytest.approx(max(accumulators), rel=1e-6)
