@@ -8,6 +8,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from lowtide.cli import COMMANDS
 from lowtide.options import FIELDS, CompileOptions, Effect
 from lowtide.plugin import CalibratorSpec, PassSpec, TargetSpec, discover, hookspecs
 from lowtide.plugin.registry import OBSERVER_HOOKS, REGISTRATION_HOOKS
+from lowtide.report.model import LayerReport, Report
 from lowtide.target import list_targets
 from support import CALIBRATION, MODEL
 
@@ -95,6 +97,14 @@ def test_every_error_code_is_listed() -> None:
     for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, errors.LowtideError) and name != "LowtideError":
             assert f"| `{error.code}` | `{name}` |" in page
+
+
+def test_every_field_of_the_report_and_of_its_layers_is_described() -> None:
+    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+    described = {name for row in rows for name in re.findall(r"\w+", row)}
+    fields = {field.name for model in (Report, LayerReport) for field in attrs.fields(model)}
+    assert fields <= described
 
 
 def python_blocks(page: Path) -> list[str]:

@@ -140,7 +140,7 @@ def _layers(report: Report, *, every_layer: bool) -> RenderableType:
     if not every_layer and len(layers) > WORST:
         layers = sorted(layers, key=_badness)[:WORST]
         title = f"layers, the {WORST} with the largest error of their own; in dB, alone and in sum"
-    table = new_table(title, "layer", "operator", "codes", right=("weights", "range", "alone", "sum"))
+    table = new_table(title, "layer", "op", "codes", right=("weights", "range", "alone", "sum"))
     for layer in layers:
         table.add_row(*_layer_row(layer))
     return table
