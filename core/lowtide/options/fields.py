@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -39,6 +42,9 @@ class OptionInfo:
 
     Attributes:
         key: the name in options files, the vendor's where it is the vendor's option.
+        minimum: the least legal value.
+        maximum: the greatest legal value.
+        optional: whether ``None`` is a value.
         available: the values that this version implements, if not all legal ones.
     """
 
@@ -48,6 +54,7 @@ class OptionInfo:
     effect: Effect = Effect.USED
     choices: tuple[int, ...] = ()
     minimum: float | None = None
+    maximum: float | None = None
     optional: bool = False
     available: tuple[int | float, ...] | None = None
 
@@ -61,10 +68,11 @@ def option(
     effect: Effect = Effect.USED,
     choices: tuple[int, ...] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
     available: tuple[int | float, ...] | None = None,
 ) -> Any:
     """A field of `CompileOptions`."""
-    info = OptionInfo(key, kind, help_, effect, choices, minimum, default is None, available)
+    info = OptionInfo(key, kind, help_, effect, choices, minimum, maximum, default is None, available)
     return attrs.field(default=default, metadata={"option": info})
 
 
@@ -80,18 +88,23 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
         return None
     try:
         made: Any = _CONVERTERS[info.kind](value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(info, value, origin, str(info.kind)) from error
     if info.choices and made not in info.choices:
         raise _wrong(info, value, origin, f"one of {', '.join(map(str, info.choices))}")
     if info.minimum is not None and made < info.minimum:
         raise _wrong(info, value, origin, f"at least {info.minimum:g}")
+    if info.maximum is not None and made > info.maximum:
+        raise _wrong(info, value, origin, f"at most {info.maximum:g}")
     return made
 
 
 def _wrong(info: OptionInfo, value: Any, origin: str, expected: str) -> OptionError:
+    hint = info.help
+    if info.kind in (Kind.TEXT, Kind.NAMES):
+        hint = "put quotes around names such as 1.10 and yes, or the file means a number and a truth value"
     return OptionError(
-        f"expected {expected}, found {value!r}", place=f"{info.key} ({origin})", hint=info.help
+        f"expected {expected}, found {reprlib.repr(value)}", place=f"{info.key} ({origin})", hint=hint
     )
 
 
@@ -101,43 +114,61 @@ def _int(value: Any) -> int:
     return int(value)
 
 
+def _float(value: Any) -> float:
+    made = float(value)
+    if isinstance(value, bool) or not math.isfinite(made):
+        raise ValueError(value)
+    return made
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
+    if isinstance(value, str) and value.lower() in _WORDS:
+        return _WORDS[value.lower()]
     if _int(value) not in (0, 1):
         raise ValueError(value)
     return bool(_int(value))
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str | int | float):
+    if isinstance(value, PurePath):
+        return str(value)
+    return _name(value)
+
+
+def _name(value: Any) -> str:
+    """Integers are names of tensors; a float or a flag is a name that lost its spelling in the file."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise TypeError(value)
-    return str(value)
+    return str(value).strip()
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    """Lists in the wild are separated by commas, semicolons or blanks, and may hold numbers."""
-    if value is None:
+    """Lists in the wild are separated by commas, semicolons or blanks, and may hold numbers.
+
+    The items of a real list are names as they stand, whatever they hold.
+    """
+    if value is None or value in ("None", "none", "null"):
         return ()
     if isinstance(value, str):
         return tuple(part for part in re.split(r"[,;\s]+", value) if part)
-    if isinstance(value, int):
-        return (str(value),)
-    if not is_sequence(value):
-        raise TypeError(value)
-    return tuple(str(part).strip() for part in value)
+    parts = value if is_sequence(value) else (value,)
+    return tuple(name for name in map(_name, parts) if name)
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    if value is None:
+    if value is None or (isinstance(value, str) and value in ("None", "none", "null")):
         return ()
     if isinstance(value, int | float):
-        return (float(value),)
+        return (_float(value),)
     parts = re.split(r"[,;\s]+", value.strip()) if isinstance(value, str) else value
-    return tuple(float(part) for part in parts if part != "")
+    return tuple(_float(part) for part in parts if not isinstance(part, str) or part)
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    if value is None:
+        return {}
     if not is_mapping(value):
         raise TypeError(value)
     return {str(name): _shape(shape) for name, shape in value.items()}
@@ -145,15 +176,24 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
 
 def _shape(value: Any) -> tuple[int, ...]:
     parts = re.split(r"[x,\s]+", value) if isinstance(value, str) else value
-    shape = tuple(int(part) for part in parts)
+    shape = tuple(_int(part) for part in ((parts,) if isinstance(parts, int) else parts))
     if not shape or min(shape) < 1:
         raise ValueError(value)
     return shape
 
 
+_WORDS: Mapping[str, bool] = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
 _CONVERTERS: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.INT: _int,
-    Kind.FLOAT: float,
+    Kind.FLOAT: _float,
     Kind.FLAG: _flag,
     Kind.TEXT: _text,
     Kind.NAMES: _names,

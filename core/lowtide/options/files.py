@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 
 from lowtide.errors import OptionError
 from lowtide.narrow import is_mapping
 from lowtide.options.resolve import OptionLayer
+from lowtide.options.text import read_text, read_value
 
 SESSION_KEYS = ("input_mean", "input_scale", "input_optimization")
 SKIPPED_RUNTIME_KEYS = ("info", "platform", "version", "tidl_tools_path", "artifacts_folder", "import")
@@ -42,7 +41,7 @@ def load_options_file(path: Path) -> LoadedOptions:
     Raises:
         OptionError: when it is missing, does not parse (with line and column), or is no mapping.
     """
-    found = _parse(path)
+    found = read_text(path)
     if not is_mapping(found):
         raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
     origin = f"options file {path.name}"
@@ -53,37 +52,15 @@ def load_options_file(path: Path) -> LoadedOptions:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of the command line; the value is read as YAML.
+    """``KEY=VALUE`` of the command line; a list, mapping or quoted text is read as YAML, the rest stays text.
 
     Raises:
-        OptionError: when there is no ``=`` or the value does not parse.
+        OptionError: when there is no ``=``, or brackets or quotes do not match.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise OptionError(f"expected KEY=VALUE, found {text!r}", place="--set")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        parsed = value
-    # Pipelines hold commas and braces that YAML would take apart.
-    return key.strip(), value if isinstance(parsed, Mapping) else "" if parsed is None else parsed
-
-
-def _parse(path: Path) -> Any:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"cannot be read: {error}", place=str(path)) from error
-    try:
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except json.JSONDecodeError as error:
-        raise OptionError(error.msg, place=f"{path}:{error.lineno}:{error.colno}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise OptionError(f"is no YAML: {error.problem}", place=where) from error
-    except yaml.YAMLError as error:
-        raise OptionError(f"is no YAML: {error}", place=str(path)) from error
+    return key.strip(), read_value(value, f"--set {key.strip()}")
 
 
 def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptions:
@@ -95,11 +72,11 @@ def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptio
     for key in ("input_mean", "input_scale"):
         if session.get(key) is not None and not session.get("input_optimization"):
             preprocess[key] = session[key]
-    model = session.get("model_path")
+    model: object = session.get("model_path")
+    if model is not None and not isinstance(model, str):
+        raise OptionError(f"expected a path, found {model!r}", place=f"{place}, session.model_path")
     ignored = tuple(str(key) for key in found if key not in {"session", "preprocess"})
-    return LoadedOptions(
-        OptionLayer(origin, values), preprocess or None, None if model is None else str(model), ignored
-    )
+    return LoadedOptions(OptionLayer(origin, values), preprocess or None, model, ignored)
 
 
 def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
 
 from lowtide.errors import OptionError, nearest
+from lowtide.narrow import is_mapping
 from lowtide.options.fields import Effect, Kind, OptionInfo, convert
-from lowtide.options.schema import FIELDS, OLD_NAMES, CompileOptions
+from lowtide.options.notes import note
+from lowtide.options.schema import ALIASES, FIELDS, OLD_NAMES, CompileOptions
 
-LEVEL_NINE_FLAGS = ("activation_clipping", "weight_clipping", "bias_calibration")
+GROUPS = ("advanced_options", "object_detection", "deny_list", "allow_list")
+"""Prefixes that files may also hold as mappings: ``advanced_options: {calibration_frames: 20}``."""
 
 
 @attrs.frozen
@@ -49,7 +52,7 @@ class ResolvedOptions:
 
 
 def resolve_options(layers: Iterable[OptionLayer]) -> ResolvedOptions:
-    """Combine layers, the strongest last.
+    """Combine layers, the strongest last; shapes are combined input by input.
 
     Raises:
         OptionError: for unknown names, wrong values, contradictions, and what is not implemented.
@@ -58,22 +61,29 @@ def resolve_options(layers: Iterable[OptionLayer]) -> ResolvedOptions:
     for layer in layers:
         for field, value in _read(layer).items():
             history.setdefault(field, []).append((layer.origin, value))
-    options = CompileOptions(**{field: values[-1][1] for field, values in history.items()})
-    _check(options)
+    options = CompileOptions(**{field: _combine(field, values) for field, values in history.items()})
+    origins = {field: values[-1][0] for field, values in history.items()}
+    _check(options, origins)
     defaults = CompileOptions()
     effective = tuple(
         EffectiveOption(
             key=info.key,
             value=getattr(options, field),
             default=getattr(defaults, field),
-            origin=history[field][-1][0] if field in history else "default",
+            origin=origins.get(field, "default"),
             overridden=tuple(history.get(field, [])[:-1]),
             effect=info.effect,
-            note=_note(field, info, options) if field in history else "",
+            note=note(field, options) if field in history else "",
         )
         for field, info in FIELDS.items()
     )
     return ResolvedOptions(options, effective)
+
+
+def _combine(field: str, values: Sequence[tuple[str, Any]]) -> Any:
+    if FIELDS[field].kind is not Kind.SHAPES:
+        return values[-1][1]
+    return {name: shape for _, shapes in values for name, shape in shapes.items()}
 
 
 def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
@@ -83,9 +93,10 @@ def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
     always = {"tensor_bits", "accuracy_level"}
     found: dict[str, Any] = {}
     for option in resolved.effective:
-        if option.key in own or (option.origin == "default" and option.key not in always):
-            continue
         value = option.value
+        unset = value is None or (option.origin == "default" and option.key not in always)
+        if option.key in own or unset:
+            continue
         listed = cast(tuple[str, ...], value) if isinstance(value, tuple) else None
         found[option.key] = _plain(value) if listed is None else ", ".join(map(str, listed))
     return found
@@ -98,19 +109,36 @@ def _plain(value: Any) -> Any:
 def _read(layer: OptionLayer) -> dict[str, Any]:
     found: dict[str, Any] = {}
     spelled: dict[str, str] = {}
-    for key, value in layer.values.items():
-        field, part = _field(str(key), layer.origin)
+    for key, value in _flat(layer.values):
+        field, part = _field(key, layer.origin)
         info = FIELDS[field]
-        if part:
-            made = {**found.get(field, {}), **convert(info, {part: value}, layer.origin)}
-        else:
-            made = convert(info, value, layer.origin)
-        if field in found and not part and found[field] != made:
-            raise OptionError(
-                f"{spelled[field]} and {key} are the same option with different values", place=layer.origin
-            )
-        found[field], spelled[field] = made, str(key)
+        if value is None and not info.optional and info.kind in (Kind.INT, Kind.FLOAT, Kind.FLAG, Kind.TEXT):
+            continue  # files of the vendor write null for what they leave to the tool
+        made = convert(info, {part: value} if part else value, layer.origin)
+        if field in found:
+            made = _agree(found[field], made, f"{spelled[field]} and {key}", layer.origin)
+        found[field], spelled[field] = made, key
     return found
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if str(key) in GROUPS and is_mapping(value):
+            yield from ((f"{key}:{name}", inner) for name, inner in value.items())
+        else:
+            yield str(key), value
+
+
+def _agree(before: Any, now: Any, spellings: str, origin: str) -> Any:
+    """One value from two spellings in one layer; shapes of different inputs complete each other."""
+    if is_mapping(before) and is_mapping(now):
+        clash = any(before[name] != now[name] for name in before.keys() & now.keys())
+        merged: Any = {**before, **now}
+    else:
+        clash, merged = before != now, now
+    if clash:
+        raise OptionError(f"{spellings} are the same option with different values", place=origin)
+    return merged
 
 
 def _field(key: str, origin: str) -> tuple[str, str]:
@@ -128,10 +156,11 @@ def _field(key: str, origin: str) -> tuple[str, str]:
 
 
 def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:
-    return (info.key, info.key.rpartition(":")[2] if info.key.startswith("advanced") else info.key, field)
+    short = info.key.rpartition(":")[2] if info.key.startswith("advanced") else info.key
+    return (info.key, short, field, *(name for name, meant in ALIASES.items() if meant == field))
 
 
-def _check(options: CompileOptions) -> None:
+def _check(options: CompileOptions, origins: Mapping[str, str]) -> None:
     defaults = CompileOptions()
     for field, info in FIELDS.items():
         value = getattr(options, field)
@@ -141,27 +170,16 @@ def _check(options: CompileOptions) -> None:
             have = ", ".join(f"{entry:g}" for entry in info.available or ())
             raise OptionError(
                 f"this version does not implement {value!r}",
-                place=info.key,
+                place=f"{info.key} ({origins.get(field, 'default')})",
                 hint=f"it has {have}" if have else "leave the option out",
             )
-    denied = options.deny_list_layer_type or options.deny_list_layer_name
-    if options.allow_list_layer_name and denied:
-        raise OptionError(
-            "allow_list:layer_name and deny_list exclude each other", place="allow_list:layer_name"
-        )
+    for denied in ("deny_list_layer_type", "deny_list_layer_name"):
+        if options.allow_list_layer_name and getattr(options, denied):
+            key = FIELDS[denied].key
+            raise OptionError(
+                f"allow_list:layer_name and {key} exclude each other",
+                place=f"{origins['allow_list_layer_name']} and {origins[denied]}",
+                hint="give one of them",
+            )
     if options.input_optimization and not (options.input_mean or options.input_scale):
         raise OptionError("needs input_mean or input_scale to fold", place="input_optimization")
-
-
-def _note(field: str, info: OptionInfo, options: CompileOptions) -> str:
-    if info.effect is Effect.VENDOR_ONLY:
-        limited = field in LEVEL_NINE_FLAGS and options.accuracy_level != 9
-        return "read at accuracy_level 9 only" if limited else str(info.effect)
-    if field == "channel_wise_quantization" and options.quantization_scale_type == 4:
-        return "scale type 4 always has a scale per channel"
-    return ""
-
-
-def known_keys() -> Sequence[str]:
-    """The key of every option, for listings."""
-    return [info.key for info in FIELDS.values()]

@@ -146,10 +146,22 @@ class CompileOptions:
         effect=_VENDOR,
     )
     confidence_threshold: float | None = option(
-        "object_detection:confidence_threshold", Kind.FLOAT, None, "of detections", effect=_VENDOR
+        "object_detection:confidence_threshold",
+        Kind.FLOAT,
+        None,
+        "of detections",
+        effect=_VENDOR,
+        minimum=0,
+        maximum=1,
     )
     nms_threshold: float | None = option(
-        "object_detection:nms_threshold", Kind.FLOAT, None, "of detections", effect=_VENDOR
+        "object_detection:nms_threshold",
+        Kind.FLOAT,
+        None,
+        "of detections",
+        effect=_VENDOR,
+        minimum=0,
+        maximum=1,
     )
     top_k: int | None = option("object_detection:top_k", Kind.INT, None, "of detections", effect=_VENDOR)
     keep_top_k: int | None = option(
@@ -162,7 +174,9 @@ class CompileOptions:
     c7x_firmware_version: str = option(
         f"{A}c7x_firmware_version", Kind.TEXT, "", "firmware to compile for", effect=_VENDOR
     )
-    debug_level: int = option("debug_level", Kind.INT, 0, "verbosity of the vendor's tool", effect=_VENDOR)
+    debug_level: int = option(
+        "debug_level", Kind.INT, 0, "verbosity of the vendor's tool", effect=_VENDOR, minimum=0
+    )
     ti_internal_nc_flag: int = option(
         "ti_internal_nc_flag", Kind.INT, 0, "of the vendor's tool", effect=_VENDOR
     )
@@ -215,6 +229,8 @@ OLD_NAMES: Mapping[str, str] = {
     "params16bitNamesList": f"{A}params_16bit_names_list",
     "mixedPrecisionFactor": f"{A}mixed_precision_factor",
     "foldBnInConv2D": f"{A}pre_batchnorm_fold",
-    "deny_list": "deny_list:layer_type",
 }
 """Names of older tools, with the present ones; refused, since their values have other meanings."""
+
+ALIASES: Mapping[str, str] = {"deny_list": "deny_list_layer_type"}
+"""Further spellings of the vendor's that are still in use, with the field that they mean."""

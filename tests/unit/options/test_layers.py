@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lowtide.errors import OptionError
+from lowtide.options import OptionLayer, ResolvedOptions, resolve_options, vendor_options
+
+
+def resolve(*layers: dict[str, Any]) -> ResolvedOptions:
+    return resolve_options([OptionLayer(f"layer {n}", values) for n, values in enumerate(layers)])
+
+
+def note(key: str, **values: Any) -> str:
+    return next(option.note for option in resolve(values).effective if option.key == key)
+
+
+def test_the_vendors_first_deny_list_key_is_still_accepted() -> None:
+    assert resolve({"deny_list": "Slice, MaxPool"}).options.deny_list_layer_type == ("Slice", "MaxPool")
+    assert vendor_options(resolve({"deny_list": "Slice"}))["deny_list:layer_type"] == "Slice"
+    both = {"deny_list": "Slice", "deny_list:layer_type": ["Slice"]}
+    assert resolve(both).options.deny_list_layer_type == ("Slice",)
+    with pytest.raises(OptionError, match="deny_list and deny_list:layer_type are the same option"):
+        resolve({"deny_list": "Slice", "deny_list:layer_type": "Conv"})
+
+
+def test_prefixes_may_be_mappings() -> None:
+    options = resolve(
+        {"advanced_options": {"calibration_frames": 3}, "deny_list": {"layer_name": "a"}, "seed": 1}
+    ).options
+    assert (options.calibration_frames, options.deny_list_layer_name, options.seed) == (3, ("a",), 1)
+    with pytest.raises(OptionError, match="advanced_options:calibration_frame'"):
+        resolve({"advanced_options": {"calibration_frame": 3}})
+
+
+@pytest.mark.parametrize("nothing", [None, "None", "null", ""])
+def test_an_empty_list_replaces_a_weaker_one(nothing: str | None) -> None:
+    assert resolve({"deny_list": "Slice"}, {"deny_list": nothing}).options.deny_list_layer_type == ()
+
+
+def test_null_leaves_an_option_to_the_weaker_layers() -> None:
+    assert resolve({"tensor_bits": 16}, {"tensor_bits": None}).options.tensor_bits == 16
+    assert resolve({"calibration_frames": 5}, {"calibration_frames": None}).options.calibration_frames is None
+
+
+def test_shapes_of_layers_complete_and_override_each_other_input_by_input() -> None:
+    resolved = resolve({"input_shapes.a": "1x2", "input_shapes": {"b": [3]}}, {"input_shapes.b": 4})
+    assert resolved.options.input_shapes == {"a": (1, 2), "b": (4,)}
+    shapes = next(option for option in resolved.effective if option.key == "input_shapes")
+    assert (shapes.origin, shapes.overridden) == ("layer 1", (("layer 0", {"a": (1, 2), "b": (3,)}),))
+
+
+def test_one_layer_may_not_give_one_input_two_shapes() -> None:
+    same = {"input_shapes.a": "1x2", "input_shapes": {"a": [1, 2]}}
+    assert resolve(same).options.input_shapes == {"a": (1, 2)}
+    for values in (
+        {"input_shapes.a": "1x2", "input_shapes": {"a": [1, 3]}},
+        {"input_shapes": {"a": [1, 3]}, "input_shapes.a": "1x2"},
+    ):
+        with pytest.raises(OptionError, match="same option"):
+            resolve(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bias_calibration_factor", "nan"),
+        ("bias_calibration_factor", True),
+        ("input_mean", [1.0, float("inf")]),
+        ("input_mean", [[1.0], [2.0]]),
+        ("input_shapes.x", [1.5, 2]),
+        ("input_shapes.x", True),
+        ("object_detection:confidence_threshold", 1.5),
+        ("object_detection:nms_threshold", -0.5),
+        ("debug_level", -1),
+        ("channel_wise_quantization", "maybe"),
+        ("deny_list:layer_name", ["a", None]),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(OptionError, match="layer 0"):
+        resolve({key: value})
+
+
+def test_what_is_not_implemented_is_refused_with_its_origin() -> None:
+    with pytest.raises(OptionError, match=r"advanced_options:prequantized_model \(layer 1\)"):
+        resolve({}, {"prequantized_model": 1})
+
+
+def test_options_that_exclude_each_other_are_named_with_their_origins() -> None:
+    with pytest.raises(OptionError, match=r"layer 0 and layer 1: .*deny_list:layer_name exclude"):
+        resolve({"allow_list:layer_name": "a"}, {"deny_list:layer_name": "b"})
+
+
+def test_what_is_left_to_the_compiler_is_not_given_to_the_vendors_tools() -> None:
+    assert vendor_options(resolve({"calibration_frames": None})) == {"tensor_bits": 8, "accuracy_level": 1}
+
+
+def test_a_float_compile_says_which_options_mean_nothing() -> None:
+    assert "tensor_bits 32" in note("accuracy_level", tensor_bits=32, accuracy_level=0)
+    assert note("accuracy_level", tensor_bits=8, accuracy_level=0) == ""
+
+
+def test_the_level_names_what_overrides_it() -> None:
+    assert note("accuracy_level", accuracy_level=1, calibrator="minmax") == "calibrator chooses the ranges"
+    both = note("accuracy_level", accuracy_level=1, calibrator="minmax", weights="")
+    assert both == "calibrator chooses the ranges; weights chooses the corrections"
+
+
+def test_scale_type_four_and_few_frames_leave_notes() -> None:
+    assert "per channel" in note(
+        "advanced_options:channel_wise_quantization",
+        channel_wise_quantization=1,
+        quantization_scale_type=4,
+    )
+    key = "advanced_options:calibration_frames"
+    assert "placeholder" in note(key, calibration_frames=1)
+    assert note(key, calibration_frames=10) == ""
+
+
+def test_flags_of_level_nine_say_so() -> None:
+    assert "accuracy_level 9" in note("advanced_options:weight_clipping", weight_clipping=0)
