@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 import attrs
 import numpy as np
 
-from lowtide.data.source import Frame, InputSpec, Label, RawFrame, RawSource, evenly_spread
+from lowtide.data.source import Array, Frame, InputSpec, Label, RawFrame, RawSource, evenly_spread
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import DataError, nearest
-from lowtide.ir import Array
 
 
 @attrs.frozen(eq=False)
@@ -44,7 +43,12 @@ class DataSource:
         """An evenly spread, fixed subset of at most `count` frames.
 
         A source of unknown length is read once to count its frames.
+
+        Raises:
+            DataError: when `count` is not positive.
         """
+        if count < 1:
+            raise DataError(f"expected at least one frame, found {count}", place=self.describe())
         chosen = self.positions
         if chosen is None:
             total = self.raw.count
@@ -70,66 +74,88 @@ class DataSource:
             DataError: naming the frame that does not fit, holds NaN or infinity, or if there is none at all.
         """
         seen = 0
-        positions = self.positions
-        for raw in self.raw.read(positions):
-            label = raw.label
-            if self.labels is not None:
-                label = self.labels[seen if positions is None else positions[seen]]
-            yield Frame(raw.name, self._feeds(raw), label)
+        for raw in self.raw.read(self.positions):
+            yield Frame(raw.name, self._feeds(raw), self._label(raw, seen))
             seen += 1
         if not seen:
             raise DataError("there are no frames", place=self.describe())
+        if self.count is not None and seen != self.count:
+            raise DataError(
+                f"expected {self.count} frames, found {seen}",
+                place=self.describe(),
+                hint="every pass must give the same frames",
+            )
+        if self.labels is not None and self.positions is None and seen != len(self.labels):
+            raise DataError(f"{len(self.labels)} labels for {seen} frames", place=self.describe())
+
+    def _label(self, raw: RawFrame, seen: int) -> Label:
+        if self.labels is None:
+            return raw.label
+        position = seen if self.positions is None else self.positions[seen]
+        if position >= len(self.labels):
+            raise DataError(f"{len(self.labels)} labels are given, none for this frame", place=raw.name)
+        return self.labels[position]
 
     def _feeds(self, raw: RawFrame) -> dict[str, Array]:
         arrays = dict(raw.arrays)
-        names = {spec.name for spec in self.inputs}
-        if len(arrays) == 1 and len(self.inputs) == 1 and not arrays.keys() & names:
-            arrays = {self.inputs[0].name: next(iter(arrays.values()))}
-        for name in arrays.keys() - names:
-            what = f"the array {name!r}" if name else "an array without a name"
-            raise DataError(f"{what} belongs to no input", place=raw.name, hint=nearest(name, names))
-        for name in names - arrays.keys():
-            raise DataError(f"no array for the input {name!r}", place=raw.name, hint=nearest(name, arrays))
+        if set(arrays) == {""} and len(self.inputs) == 1:
+            arrays = {self.inputs[0].name: arrays[""]}
+        check_names(arrays, self.inputs, raw.name)
         return {spec.name: self._fit(arrays[spec.name], spec, raw.name) for spec in self.inputs}
 
     def _fit(self, array: Array, spec: InputSpec, frame: str) -> Array:
         place = f"{frame}, input {spec.name}"
         if array.dtype.kind not in "fiub":
             raise DataError(f"expected {spec.dtype}, found {array.dtype}", place=place)
-        fitted = self._shaped(array, spec, place)
-        if fitted.dtype.kind == "f":
-            _check_finite(fitted, place)
-        if fitted.size > 1 and bool((fitted == fitted.flat[0]).all()):
+        shaped = self._shaped(array, spec, place)
+        if shaped.dtype.kind == "f":
+            _check_finite(shaped, place)
+        if shaped.size > 1 and bool((shaped == shaped.flat[0]).all()):
             self.diagnostics.warning(
-                "LT752", place, f"every element is {fitted.flat[0]}", "is this frame what it should be?"
+                "LT752", place, f"every element is {shaped.flat[0]}", "is this frame what it should be?"
             )
-        if (
-            np.dtype(spec.dtype).kind != "f"
-            and fitted.dtype.kind == "f"
-            and (fitted != np.rint(fitted)).any()
-        ):
-            raise DataError(f"expected {spec.dtype}, found fractions", place=place)
-        return np.ascontiguousarray(fitted, dtype=spec.dtype)
+        return _cast(shaped, np.dtype(spec.dtype), place)
 
     def _shaped(self, array: Array, spec: InputSpec, place: str) -> Array:
-        missing = len(spec.shape) - array.ndim
-        leading = set(spec.shape[: max(missing, 0)])
-        # The batch axis, and the channel axis of grey pictures, are often left out.
-        for candidate in (array, array.reshape((1,) * missing + array.shape) if leading == {1} else array):
-            if candidate.shape == spec.shape:
-                return candidate
-            if candidate.ndim == len(spec.shape) == 4:
-                for order, words in (
-                    ((0, 3, 1, 2), "NHWC, the input wants NCHW"),
-                    ((0, 2, 3, 1), "NCHW, the input wants NHWC"),
-                ):
-                    if candidate.transpose(order).shape == spec.shape:
-                        self.diagnostics.info("LT751", spec.name, f"frames are {words}: transposed")
-                        return candidate.transpose(order)
+        # The batch axis, and the channel axis of grey pictures, are often left out: no element moves.
+        if _long_axes(array.shape) == _long_axes(spec.shape):
+            return array.reshape(spec.shape)
+        batched = array[None] if array.ndim == 3 else array
+        if batched.ndim == len(spec.shape) == 4:
+            for order, words in (
+                ((0, 3, 1, 2), "NHWC, the input wants NCHW"),
+                ((0, 2, 3, 1), "NCHW, the input wants NHWC"),
+            ):
+                if batched.transpose(order).shape == spec.shape:
+                    self.diagnostics.info("LT751", spec.name, f"frames are {words}: transposed")
+                    return batched.transpose(order)
         raise DataError(
             f"expected the shape {list(spec.shape)} or {list(spec.shape[1:])}, found {list(array.shape)}",
             place=place,
+            hint="in an array of frames the first axis counts them"
+            if array.ndim < len(spec.shape) - 1
+            else "",
         )
+
+
+def check_names(names: Sequence[str] | dict[str, Array], inputs: Sequence[InputSpec], place: str) -> None:
+    """Check that there is one array for every input.
+
+    Raises:
+        DataError: naming an array that belongs to no input, or an input without an array.
+    """
+    wanted = [spec.name for spec in inputs]
+    for name in names:
+        if name not in wanted:
+            what = f"the array {name!r}" if name else "an array without a name"
+            raise DataError(f"{what} belongs to no input", place=place, hint=nearest(name, wanted))
+    for name in wanted:
+        if name not in names:
+            raise DataError(f"no array for the input {name!r}", place=place, hint=nearest(name, names))
+
+
+def _long_axes(shape: Sequence[int]) -> list[int]:
+    return [length for length in shape if length != 1]
 
 
 def _check_finite(array: Array, place: str) -> None:
@@ -141,3 +167,22 @@ def _check_finite(array: Array, place: str) -> None:
             place=place,
             hint="leave the frame out or mend it",
         )
+
+
+def _cast(array: Array, dtype: np.dtype[np.generic], place: str) -> Array:
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(array, dtype)
+        if not np.can_cast(array.dtype, dtype) and not np.isfinite(cast).all():
+            raise DataError(f"expected {dtype}, found numbers too large for it", place=place)
+        return cast
+    if array.dtype.kind == "f" and bool((array != np.rint(array)).any()):
+        raise DataError(f"expected {dtype}, found fractions", place=place)
+    low, high = (
+        (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype.name).min), int(np.iinfo(dtype.name).max))
+    )
+    if array.size and not (low <= int(array.min()) and int(array.max()) <= high):
+        raise DataError(
+            f"expected {dtype}, {low} to {high}, found {array.min()} to {array.max()}", place=place
+        )
+    return np.ascontiguousarray(array, dtype)

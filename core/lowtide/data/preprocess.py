@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 from PIL import Image
 
+from lowtide.data.block import arguments
+from lowtide.data.source import Array
 from lowtide.errors import DataError, OptionError, nearest
-from lowtide.ir import Array
-from lowtide.narrow import is_sequence
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -19,80 +19,89 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-KEYS = (
-    "resize",
-    "crop",
-    "data_layout",
-    "reverse_channels",
-    "backend",
-    "interpolation",
-    "resize_with_pad",
-    "pad_color",
-    "mean",
-    "scale",
-    "input_mean",
-    "input_scale",
-)
 Size = tuple[int, int]
 
 
-def _known_filter(_: object, __: object, value: str) -> None:
-    if value not in FILTERS:
-        raise OptionError(
-            f"unknown interpolation {value!r}", place="preprocess", hint=nearest(value, FILTERS)
-        )
+def _one_of(*known: str) -> Any:
+    def check(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+        if value is not None and value not in known:
+            raise OptionError(
+                f"unknown {attribute.name} {value!r}", place="preprocess", hint=nearest(str(value), known)
+            )
+
+    return check
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: int | Size | None) -> None:
+    sizes = () if value is None else _size(value)
+    if any(size < 1 for size in sizes):
+        raise OptionError(f"{attribute.name} is {value}, expected at least one pixel", place="preprocess")
+
+
+def _color(_: object, __: object, value: tuple[int, ...]) -> None:
+    if len(value) != 3 or not all(0 <= level <= 255 for level in value):
+        raise OptionError(f"pad_color is {value}, expected three numbers 0 to 255", place="preprocess")
 
 
 @attrs.frozen(kw_only=True)
 class Preprocess:
     """Resize, crop, channel order, layout, (x - mean) * scale; in this order.
 
+    Pictures are resized with Pillow, which averages over the source pixels when it shrinks; OpenCV's bilinear
+    filter does not, so files made for it give slightly other pixels.
+
     Attributes:
         resize: height and width, or a number for the shorter side; ``None`` for the network's own size.
         crop: height and width of the centre that is kept, or a number for both.
         resize_with_pad: keep the aspect ratio and pad to `resize`; the picture stands in the ``corner`` or
             ``center``.
-        pad_color: the colour of the padding, 0 to 255.
+        pad_color: the colour of the padding, red, green and blue, 0 to 255.
         layout: ``NCHW`` or ``NHWC``; ``None`` for what fits the input.
         reverse_channels: BGR instead of RGB.
-        mean: per channel; empty for none.
-        scale: per channel; empty for none.
+        mean: per channel, or one for all; empty for none.
+        scale: per channel, or one for all; empty for none.
+        interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``area``.
     """
 
-    resize: int | Size | None = None
-    crop: int | Size | None = None
-    resize_with_pad: Literal["corner", "center"] | None = None
-    pad_color: tuple[int, ...] = (0, 0, 0)
-    layout: Literal["NCHW", "NHWC"] | None = None
+    resize: int | Size | None = attrs.field(default=None, validator=_positive)
+    crop: int | Size | None = attrs.field(default=None, validator=_positive)
+    resize_with_pad: Literal["corner", "center"] | None = attrs.field(
+        default=None, validator=_one_of("corner", "center")
+    )
+    pad_color: tuple[int, ...] = attrs.field(default=(0, 0, 0), validator=_color)
+    layout: Literal["NCHW", "NHWC"] | None = attrs.field(default=None, validator=_one_of("NCHW", "NHWC"))
     reverse_channels: bool = False
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-    interpolation: str = attrs.field(default="bilinear", validator=_known_filter)
+    interpolation: str = attrs.field(default="bilinear", validator=_one_of(*FILTERS))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, place: str = "preprocess") -> Preprocess:
-        """Read the preprocessing block of a model-zoo file; ``backend`` is accepted and ignored.
+        """Read the preprocessing block of a model-zoo file.
+
+        ``backend``, ``cv2`` or ``pil``, decides only on what a number means as ``interpolation``.
 
         Raises:
-            OptionError: for an unknown key or a value of a wrong type.
+            OptionError: for an unknown key or a value that is not understood.
         """
-        for key in mapping:
-            if key not in KEYS:
-                raise OptionError(
-                    f"unknown preprocessing key {key!r}", place=place, hint=nearest(str(key), KEYS)
-                )
         try:
-            return _from_block(mapping)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"preprocessing has a value of a wrong type: {error}", place=place) from error
+            return cls(**arguments(mapping, place))
+        except OptionError as error:
+            raise OptionError(error.message, place=place, hint=error.hint) from error
 
     def apply(self, image: Image.Image, *, grey: bool = False) -> Array:
         """An image as float32, [H, W, C] or [C, H, W].
 
         Args:
-            image: any mode.
+            image: any mode with 8 bits a channel.
             grey: one channel instead of three.
+
+        Raises:
+            DataError: when the image has more bits, is smaller than the crop, or mean or scale have another
+                number of channels.
         """
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"expected 8 bits a channel, found the mode {image.mode}", hint="save it as .npy")
         picture = image.convert("L" if grey else "RGB")
         if self.resize is not None:
             picture = self._resized(picture, grey=grey)
@@ -123,8 +132,11 @@ class Preprocess:
     def _padded(self, picture: Image.Image, size: Size, *, grey: bool) -> Image.Image:
         high, wide = size
         width, height = picture.size
-        factor = min(wide / width, high / height)
-        inner = (max(1, int(width * factor)), max(1, int(height * factor)))
+        # In integers: wide / width * width may fall just short of wide, and would lose a column.
+        if wide * height <= high * width:
+            inner = (wide, max(1, height * wide // width))
+        else:
+            inner = (max(1, width * high // height), high)
         color = self.pad_color[0] if grey else self.pad_color
         canvas = Image.new(picture.mode, (wide, high), color)
         offset = (0, 0)
@@ -134,36 +146,6 @@ class Preprocess:
         return canvas
 
 
-def _from_block(mapping: Mapping[str, Any]) -> Preprocess:
-    pad = mapping.get("resize_with_pad")
-    listed = list(pad) if is_sequence(pad) else [pad]
-    flag, place = listed[0], listed[1] if len(listed) > 1 else "corner"
-    color = mapping.get("pad_color") or (0, 0, 0)
-    colors = (int(color),) * 3 if isinstance(color, int) else tuple(int(entry) for entry in color)
-    return Preprocess(
-        resize=_optional_size(mapping.get("resize")),
-        crop=_optional_size(mapping.get("crop")),
-        resize_with_pad=("center" if place == "center" else "corner") if flag else None,
-        pad_color=colors,
-        layout=mapping.get("data_layout"),
-        reverse_channels=bool(mapping.get("reverse_channels")),
-        mean=_floats(mapping.get("mean", mapping.get("input_mean"))),
-        scale=_floats(mapping.get("scale", mapping.get("input_scale"))),
-        interpolation=mapping.get("interpolation") or "bilinear",
-    )
-
-
-def _optional_size(value: Any) -> int | Size | None:
-    if value is None or isinstance(value, int):
-        return value
-    high, wide = value
-    return int(high), int(wide)
-
-
-def _floats(value: Any) -> tuple[float, ...]:
-    return () if value is None else tuple(float(entry) for entry in value)
-
-
 def _size(value: int | Size) -> Size:
     return (value, value) if isinstance(value, int) else value
 
@@ -171,6 +153,11 @@ def _size(value: int | Size) -> Size:
 def _centre(picture: Image.Image, size: Size) -> Image.Image:
     high, wide = size
     width, height = picture.size
+    if high > height or wide > width:
+        raise DataError(
+            f"the crop [{high}, {wide}] is larger than the picture [{height}, {width}]",
+            hint="resize it first",
+        )
     left, top = (width - wide) // 2, (height - high) // 2
     return picture.crop((left, top, left + wide, top + high))
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
-from lowtide.ir import Array
+from lowtide.errors import DataError
 
+Array = NDArray[Any]
 Label = Array | int | None
+LABEL_NAMES = ("labels", "label", "y")
+"""Arrays of these names beside others are labels, unless the network has an input of that name."""
 
 
 @attrs.frozen(eq=False)
@@ -70,6 +76,50 @@ class RawSource(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> str:
         """Where the samples come from, for the report."""
+
+    def names(self) -> Sequence[str] | None:
+        """The names of the samples, where they are files; ``None`` where they only have numbers."""
+        return None
+
+
+def label_name(names: Iterable[str], inputs: Iterable[InputSpec]) -> str | None:
+    """Which of some arrays holds labels; ``None`` if none does."""
+    found = list(names)
+    taken = {spec.name for spec in inputs}
+    chosen = [name for name in LABEL_NAMES if name in found and name not in taken]
+    return chosen[0] if chosen and len(found) > 1 else None
+
+
+def as_label(value: Any, place: str) -> Label:
+    """A label as a metric takes it: a single integer as `int`, anything else as an array."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"expected a number as label, found {array.dtype}", place=place)
+    return int(array) if array.ndim == 0 and array.dtype.kind in "iub" else array
+
+
+def adopt_only(arrays: Mapping[str, Array], inputs: Sequence[InputSpec]) -> Mapping[str, Array]:
+    """The only array of a file loses its name when the network has a single input: it can mean no other."""
+    return {"": next(iter(arrays.values()))} if len(arrays) == len(inputs) == 1 else arrays
+
+
+def common_length(shapes: Mapping[str, tuple[int, ...]], place: str) -> int:
+    """The number of frames that arrays with a leading frame axis agree on.
+
+    Raises:
+        DataError: when they do not, or when there are none.
+    """
+    if not shapes:
+        raise DataError("there are no arrays", place=place)
+    lengths = {shape[:1] for shape in shapes.values()}
+    if len(lengths) > 1 or () in lengths:
+        listed = ", ".join(f"{name or 'array'} {list(shape)}" for name, shape in shapes.items())
+        raise DataError(
+            f"the arrays have different numbers of frames: {listed}",
+            place=place,
+            hint="the first axis of every array counts the frames",
+        )
+    return lengths.pop()[0]
 
 
 def evenly_spread(total: int, count: int) -> tuple[int, ...]:

@@ -1,0 +1,171 @@
+"""A folder with one file a frame: images, ``.npy`` or ``.npz``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import numpy as np
+from PIL import Image
+
+from lowtide.data.archive import DAMAGED
+from lowtide.data.preprocess import Preprocess
+from lowtide.data.raw import file_digest
+from lowtide.data.source import (
+    Array,
+    InputSpec,
+    Label,
+    RawFrame,
+    RawSource,
+    adopt_only,
+    as_label,
+    label_name,
+)
+from lowtide.diagnostics import Diagnostics
+from lowtide.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
+KINDS = {"images": IMAGE_SUFFIXES, ".npy": frozenset({".npy"}), ".npz": frozenset({".npz"})}
+
+
+class FolderSource(RawSource):
+    """The files of a folder in the order of their names.
+
+    The label is the class of the folder that a file is in, where there are several: their number if all of
+    them are numbers, else their place in the order of names. Otherwise it is the number that the file name
+    begins with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[Path],
+        inputs: Sequence[InputSpec],
+        preprocess: Preprocess | None,
+        *,
+        grey: bool,
+    ) -> None:
+        self.folder = folder
+        self.files = tuple(files)
+        self.inputs = tuple(inputs)
+        self.preprocess = preprocess
+        self.grey = grey
+        self.classes = _classes({file.parent.name for file in files if file.parent != folder})
+
+    @property
+    def count(self) -> int:
+        return len(self.files)
+
+    def names(self) -> Sequence[str]:
+        return [file.relative_to(self.folder).as_posix() for file in self.files]
+
+    def read(self, positions: Sequence[int] | None) -> Iterator[RawFrame]:
+        names = self.names()
+        for index in range(len(self.files)) if positions is None else positions:
+            arrays, label = self._parts(self.files[index])
+            yield RawFrame(names[index], arrays, self._label(self.files[index]) if label is None else label)
+
+    def _parts(self, file: Path) -> tuple[Mapping[str, Array], Label]:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            return {"": self._pixels(file)}, None
+        try:
+            loaded: Any = np.load(file, allow_pickle=False)  # what it gives depends on the content
+            if isinstance(loaded, np.ndarray):
+                return {"": cast(Array, loaded)}, None
+            with loaded:
+                arrays: dict[str, Array] = dict(loaded)
+        except DAMAGED as error:
+            raise DataError(f"cannot be read: {error}", place=str(file)) from error
+        name = label_name(arrays, self.inputs)
+        label = None if name is None else as_label(arrays.pop(name), str(file))
+        return adopt_only(arrays, self.inputs), label
+
+    def _pixels(self, file: Path) -> Array:
+        try:
+            with Image.open(file) as image:
+                return (self.preprocess or Preprocess()).apply(image, grey=self.grey)
+        except DataError as error:
+            raise DataError(error.message, place=str(file), hint=error.hint) from error
+        except Exception as error:  # each image format of Pillow has errors of its own
+            raise DataError(f"cannot be read: {error}", place=str(file)) from error
+
+    def _label(self, file: Path) -> Label:
+        if len(self.classes) > 1 and file.parent != self.folder:
+            return self.classes[file.parent.name]
+        leading = re.match(r"[0-9]+", file.name)
+        return int(leading.group()) if leading else None
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self.preprocess, self.grey)).encode())
+        for name, file in zip(self.names(), self.files, strict=True):
+            digest.update(f"{name}:{file_digest(file)}".encode())
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        return f"{self.folder.name}/ ({len(self.files)} files)"
+
+
+def open_folder(
+    folder: Path, inputs: Sequence[InputSpec], preprocess: Preprocess | None, notes: Diagnostics
+) -> FolderSource:
+    """The frames of a folder and its folders; hidden files are no data.
+
+    Raises:
+        DataError: when there is no data in it, or of several kinds.
+    """
+    everything = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
+    found = {
+        kind: [path for path in everything if path.suffix.lower() in suffixes]
+        for kind, suffixes in KINDS.items()
+    }
+    present = [kind for kind, files in found.items() if files]
+    if not present:
+        raise DataError(
+            "there are no frames: the folder has no images, .npy or .npz files", place=str(folder)
+        )
+    if len(present) > 1:
+        raise DataError(f"the folder mixes {' and '.join(present)}", place=str(folder), hint="keep one kind")
+    files = found[present[0]]
+    if len(files) < len(everything):
+        notes.info("LT754", str(folder), f"{len(everything) - len(files)} other files are ignored")
+    if present[0] != "images":
+        return FolderSource(folder, files, inputs, None, grey=False)
+    chosen, grey = _image_preprocess(inputs, preprocess, notes, str(folder))
+    return FolderSource(folder, files, inputs, chosen, grey=grey)
+
+
+def _image_preprocess(
+    inputs: Sequence[InputSpec], preprocess: Preprocess | None, notes: Diagnostics, place: str
+) -> tuple[Preprocess, bool]:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        shapes = [list(spec.shape) for spec in inputs]
+        raise DataError(f"images fit one input of 4 dimensions, the network has {shapes}", place=place)
+    _, first, second, last = inputs[0].shape
+    channels_first = first in {1, 3} or last not in {1, 3}
+    size = (second, last) if channels_first else (first, second)
+    grey = (first if channels_first else last) == 1
+    base = preprocess
+    if base is None:
+        notes.warning(
+            "LT753",
+            place,
+            "no preprocessing is given: RGB pixels 0..255, resized to the input",
+            "describe it in the options file: preprocess, input_mean, input_scale",
+        )
+        base = Preprocess()
+    resize = size if base.resize is None and base.crop is None else base.resize
+    return attrs.evolve(base, resize=resize, layout="NCHW" if channels_first else "NHWC"), grey
+
+
+def _classes(names: set[str]) -> dict[str, int]:
+    if all(re.fullmatch(r"[0-9]+", name) for name in names):
+        return {name: int(name) for name in names}
+    return {name: index for index, name in enumerate(sorted(names))}
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
