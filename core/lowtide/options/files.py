@@ -14,8 +14,8 @@ from lowtide.options.resolve import OptionLayer
 from lowtide.options.text import read_text, read_value
 
 SESSION_KEYS = ("input_mean", "input_scale", "input_optimization")
-SKIPPED_RUNTIME_KEYS = ("info", "platform", "version", "tidl_tools_path", "artifacts_folder", "import")
-"""Entries of a runtime_options block that describe the vendor's installation."""
+SKIPPED_RUNTIME_KEYS = ("info", "import")
+"""Entries of a runtime_options block that only the vendor's scripts read."""
 
 
 @attrs.frozen

@@ -187,6 +187,69 @@ class CompileOptions:
     network_name: str = option(
         f"{A}network_name", Kind.TEXT, "", "name in the vendor's files", effect=_VENDOR
     )
+    nms_type: int | None = option(
+        "object_detection:nms_type",
+        Kind.INT,
+        None,
+        "0: upright boxes; 1: rotated boxes; 2: circles",
+        effect=_VENDOR,
+        choices=(0, 1, 2),
+    )
+    core_start_idx: int = option("core_start_idx", Kind.INT, 1, "first core", effect=_VENDOR)
+    batch_mode: bool = option(
+        f"{A}batch_mode", Kind.FLAG, False, "stitches the batch into the width", effect=_VENDOR
+    )
+    packetize_mode: bool = option(
+        f"{A}packetize_mode", Kind.FLAG, False, "packs sparse weights", effect=_VENDOR
+    )
+    partial_init_during_compile: bool = option(
+        f"{A}partial_init_during_compile",
+        Kind.FLAG,
+        False,
+        "moves initialization to the compile",
+        effect=_VENDOR,
+    )
+    enable_custom_layers: bool = option(
+        f"{A}enable_custom_layers", Kind.FLAG, False, "layers of the user's own", effect=_VENDOR
+    )
+    enable_rt_multi_subgraph_support: bool = option(
+        f"{A}enable_rt_multi_subgraph_support",
+        Kind.FLAG,
+        False,
+        "joins parts into one network",
+        effect=_VENDOR,
+    )
+    optimize_batchnorm_higherdims: bool = option(
+        f"{A}optimize_batchnorm_higherdims",
+        Kind.FLAG,
+        False,
+        "folds dimensions of batch normalizations",
+        effect=_VENDOR,
+    )
+    graph_optimization_level: int = option(
+        f"{A}graph_optimization_level",
+        Kind.INT,
+        0,
+        "rewrites of the vendor's importer",
+        effect=_VENDOR,
+        choices=(0, 1),
+    )
+    onnxruntime_graph_optimization_level: str | None = option(
+        "onnxruntime:graph_optimization_level",
+        Kind.TEXT,
+        None,
+        "rewrites of ONNX Runtime before the vendor's importer",
+        effect=_VENDOR,
+    )
+    c7x_codegen: bool = option("c7x_codegen", Kind.FLAG, False, "host layers on the DSP", effect=_VENDOR)
+    platform: str = option("platform", Kind.TEXT, "", "of the vendor's tools", effect=_VENDOR)
+    version: str = option("version", Kind.TEXT, "", "of the vendor's tools", effect=_VENDOR)
+    tidl_tools_path: str = option(
+        "tidl_tools_path", Kind.TEXT, "", "where the vendor's tools are", effect=_VENDOR
+    )
+    artifacts_folder: str = option(
+        "artifacts_folder", Kind.TEXT, "", "where the vendor's tools write", effect=_VENDOR
+    )
     calibrator: str | None = option(
         "calibrator", Kind.TEXT, None, "how ranges come from statistics; default: what the level says"
     )
