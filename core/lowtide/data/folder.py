@@ -73,10 +73,10 @@ class FolderSource(RawSource):
         if file.suffix.lower() in IMAGE_SUFFIXES:
             return {"": self._pixels(file)}, None
         try:
-            loaded: Any = np.load(file, allow_pickle=False)  # what it gives depends on the content
-            if isinstance(loaded, np.ndarray):
-                return {"": cast(Array, loaded)}, None
-            with loaded:
+            with file.open("rb") as stream:  # numpy leaves a file open that it finds damaged
+                loaded: Any = np.load(stream, allow_pickle=False)
+                if isinstance(loaded, np.ndarray):
+                    return {"": cast(Array, loaded)}, None
                 arrays: dict[str, Array] = dict(loaded)
         except DAMAGED as error:
             raise DataError(f"cannot be read: {error}", place=str(file)) from error

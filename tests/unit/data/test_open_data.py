@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -323,14 +322,3 @@ def test_a_folder_of_two_kinds_is_refused(tmp_path: Path) -> None:
     save_image(tmp_path / "a.png", 1)
     with pytest.raises(DataError, match="mixes"):
         open_data(tmp_path, [PLAIN])
-
-
-@pytest.mark.real
-@pytest.mark.skipif("LOWTIDE_REAL_DATA" not in os.environ, reason="LOWTIDE_REAL_DATA names no folder")
-def test_published_images_and_arrays_open() -> None:
-    root = Path(os.environ["LOWTIDE_REAL_DATA"])
-    photos = open_data(root / "imagenet" / "calib", [InputSpec("x", "float32", (1, 3, 224, 224))])
-    assert photos.count == 200
-    assert all(frame.label is not None for frame in photos.select(3).frames())
-    digits = open_data(root / "mnist" / "calib.npz", [InputSpec("x", "float32", (1, 1, 28, 28))])
-    assert sum(1 for _ in digits.select(10).frames()) == 10
