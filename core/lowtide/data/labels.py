@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -67,9 +68,10 @@ def _by_name(rows: Sequence[Row], names: Sequence[str], path: Path) -> list[Labe
             raise DataError(f"two labels for {name!r}", place=str(path))
     # A list may name files without their folders, unless two folders have files of the same name.
     bare = [PurePosixPath(name).name for name in names]
+    often = Counter(bare)
     found: list[Label] = []
     for name, short in zip(names, bare, strict=True):
-        key = name if name in labels or bare.count(short) > 1 else short
+        key = name if name in labels or often[short] > 1 else short
         if key not in labels:
             raise DataError(f"no label for {name!r}", place=str(path), hint=nearest(name, labels))
         found.append(labels[key])

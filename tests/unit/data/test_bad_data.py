@@ -114,8 +114,8 @@ def test_a_constant_frame_is_a_warning_that_names_it_and_no_error() -> None:
 
 
 def test_a_mapping_with_a_wrong_name_suggests_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"'imput' belongs to no input \(did you mean input\?\)"):
-        open_data({"imput": FRAMES}, [InputSpec("input", "float32", (1, 5))])
+    with pytest.raises(DataError, match=r"'image_1' belongs to no input \(did you mean image_0\?\)"):
+        open_data({"image_1": FRAMES}, [InputSpec("image_0", "float32", (1, 5))])
 
 
 def test_an_error_names_the_first_missing_input_in_the_order_of_the_network() -> None:
