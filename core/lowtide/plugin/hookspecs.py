@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CalibratorSpec,
         CommandSpec,
         EmitterSpec,
+        EncodingsSpec,
         FrontendSpec,
         MetricSpec,
         PassSpec,
@@ -50,6 +51,11 @@ def lowtide_register_statistics() -> Iterable[StatisticSpec]:  # type: ignore[em
 @hookspec
 def lowtide_register_calibrators() -> Iterable[CalibratorSpec]:  # type: ignore[empty-body]
     """Ways from statistics to a range."""
+
+
+@hookspec
+def lowtide_register_encodings() -> Iterable[EncodingsSpec]:  # type: ignore[empty-body]
+    """Sources of ranges, scales, biases and widths that are known before calibration."""
 
 
 @hookspec

@@ -21,6 +21,7 @@ REGISTRATION_HOOKS = (
     "lowtide_register_frontends",
     "lowtide_register_statistics",
     "lowtide_register_calibrators",
+    "lowtide_register_encodings",
     "lowtide_register_strategies",
     "lowtide_register_passes",
     "lowtide_register_targets",

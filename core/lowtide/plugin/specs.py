@@ -111,6 +111,14 @@ class CalibratorSpec(Spec):
 
 
 @attrs.frozen(kw_only=True)
+class EncodingsSpec(Spec):
+    """What is known before calibration; the implementation is a `lowtide.encodings.EncodingSource`."""
+
+    kind: ClassVar[str] = "encodings"
+    base: ClassVar[str] = "lowtide.encodings:EncodingSource"
+
+
+@attrs.frozen(kw_only=True)
 class StrategySpec(Spec):
     """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`."""
 
@@ -206,6 +214,7 @@ SPEC_KINDS: Mapping[str, type[Spec]] = {
         FrontendSpec,
         StatisticSpec,
         CalibratorSpec,
+        EncodingsSpec,
         StrategySpec,
         PassSpec,
         TargetSpec,
