@@ -115,4 +115,6 @@ _FIELDS = ("ranges", "weight_scales", "biases", "activation_bits", "weight_bits"
 
 
 def _same(first: Any, second: Any) -> bool:
-    return bool(np.array_equal(first, second)) if isinstance(first, np.ndarray) else first == second
+    if isinstance(first, np.ndarray):
+        return np.array_equal(np.asarray(first, np.float64), second)
+    return bool(first == second)

@@ -114,7 +114,7 @@ class CalibratorSpec(Spec):
 class EncodingsSpec(Spec):
     """What is known before calibration; the implementation is a `lowtide.encodings.EncodingSource`."""
 
-    kind: ClassVar[str] = "encodings"
+    kind: ClassVar[str] = "encoding"
     base: ClassVar[str] = "lowtide.encodings:EncodingSource"
 
 
