@@ -52,7 +52,7 @@ class OptionInfo:
     kind: Kind
     help: str
     effect: Effect = Effect.USED
-    choices: tuple[int, ...] = ()
+    choices: tuple[int, ...] | tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     optional: bool = False
@@ -66,7 +66,7 @@ def option(
     help_: str,
     *,
     effect: Effect = Effect.USED,
-    choices: tuple[int, ...] = (),
+    choices: tuple[int, ...] | tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
     available: tuple[int | float, ...] | None = None,
@@ -86,6 +86,8 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
     nothing = ("None", "none", "null") if info.kind is Kind.TEXT else ("", "None", "none", "null")
     if info.optional and (value is None or value in nothing):
         return None
+    if isinstance(value, bool) and info.kind is Kind.TEXT and set(info.choices) & {"yes", "no"}:
+        value = "yes" if value else "no"  # YAML reads these words as truth values
     try:
         made: Any = _CONVERTERS[info.kind](value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -101,7 +103,7 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
 
 def _wrong(info: OptionInfo, value: Any, origin: str, expected: str) -> OptionError:
     hint = info.help
-    if info.kind in (Kind.TEXT, Kind.NAMES):
+    if info.kind in (Kind.TEXT, Kind.NAMES) and not info.choices:
         hint = "put quotes around names such as 1.10 and yes, or the file means a number and a truth value"
     return OptionError(
         f"expected {expected}, found {reprlib.repr(value)}", place=f"{info.key} ({origin})", hint=hint

@@ -36,7 +36,6 @@ class CompileOptions:
         None,
         "0: non-power-of-two; 1: power-of-two; 3: as in a TFLite file; 4: asymmetric; default: the device's",
         choices=(0, 1, 3, 4),
-        available=(0, 1, 4),
     )
     calibration_frames: int | None = option(
         f"{A}calibration_frames",
@@ -90,11 +89,14 @@ class CompileOptions:
     params_16bit_names_list: tuple[str, ...] = option(
         f"{A}params_16bit_names_list", Kind.NAMES, (), "layers whose parameters have 16 bits", effect=_LATER
     )
-    prequantized_model: bool = option(
-        f"{A}prequantized_model", Kind.FLAG, False, "scales come from the model", effect=_LATER
+    prequantized_model: bool | None = option(
+        f"{A}prequantized_model",
+        Kind.FLAG,
+        None,
+        "1: scales come from the model; 0: the model must be in float; default: as the model is",
     )
     quant_params_proto_path: str = option(
-        f"{A}quant_params_proto_path", Kind.TEXT, "", "quantization proto to write or read", effect=_LATER
+        f"{A}quant_params_proto_path", Kind.TEXT, "", "quantization proto, read if it exists, else written"
     )
     pre_batchnorm_fold: bool = option(
         f"{A}pre_batchnorm_fold", Kind.FLAG, True, "fold a batch normalization into the layer behind it"
@@ -264,6 +266,21 @@ class CompileOptions:
     )
     seed: int = option("seed", Kind.INT, 0, "of random data", minimum=0)
     frontend: str | None = option("frontend", Kind.TEXT, None, "who reads the model; default: by its suffix")
+    recalibrate: str = option(
+        "recalibrate",
+        Kind.TEXT,
+        "no",
+        "of a quantized model: no keeps its codes; convert keeps its ranges under the device's own rules; "
+        "data calibrates its dequantized weights anew",
+        choices=("no", "convert", "data"),
+    )
+    proto_incomplete: str = option(
+        "proto_incomplete",
+        Kind.TEXT,
+        "stop",
+        "when the quantization proto lacks something: stop, or calibrate what it lacks",
+        choices=("stop", "calibrate"),
+    )
     input_shapes: Mapping[str, tuple[int, ...]] = option(
         "input_shapes", Kind.SHAPES, attrs.Factory(dict[str, tuple[int, ...]]), "shapes of inputs left open"
     )

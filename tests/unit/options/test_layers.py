@@ -84,8 +84,28 @@ def test_numbers_without_a_meaning_are_refused(key: str, value: Any) -> None:
 
 
 def test_what_is_not_implemented_is_refused_with_its_origin() -> None:
-    with pytest.raises(OptionError, match=r"advanced_options:prequantized_model \(layer 1\)"):
-        resolve({}, {"prequantized_model": 1})
+    with pytest.raises(OptionError, match=r"advanced_options:params_16bit_names_list \(layer 1\)"):
+        resolve({}, {"params_16bit_names_list": "a"})
+
+
+def test_what_becomes_of_a_quantized_model_is_chosen_by_word() -> None:
+    assert resolve({}).options.recalibrate == "no"
+    assert resolve({"recalibrate": "data"}).options.recalibrate == "data"
+    assert resolve({"recalibrate": False}).options.recalibrate == "no"  # as YAML reads the word
+    for wrong in ("yes", True, 1):
+        with pytest.raises(OptionError, match="no, convert, data"):
+            resolve({"recalibrate": wrong})
+    own = {"recalibrate": "convert", "proto_incomplete": "calibrate", "prequantized_model": 1}
+    assert vendor_options(resolve(own)) == {
+        "tensor_bits": 8,
+        "accuracy_level": 1,
+        "advanced_options:prequantized_model": 1,
+    }
+
+
+@pytest.mark.parametrize(("given", "value"), [(None, None), (0, False), ("1", True), ("None", None)])
+def test_a_model_may_decide_itself_whether_it_is_quantized(given: Any, value: bool | None) -> None:
+    assert resolve({"prequantized_model": given}).options.prequantized_model is value
 
 
 def test_options_that_exclude_each_other_are_named_with_their_origins() -> None:
