@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +26,14 @@ KEYS = (
 )
 INTERPOLATIONS = {
     "cv2": {0: "nearest", 1: "bilinear", 2: "bicubic", 3: "area"},
-    "pil": {0: "nearest", 2: "bilinear", 3: "bicubic", 4: "area"},
+    "pil": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"},
 }
 """What numbers mean as ``interpolation``.
 
 Source: ``InterpolationFlags`` of OpenCV; ``Image.Resampling`` of Pillow.
 """
+NAMES = {"linear": "bilinear", "cubic": "bicubic", "box": "area"}
+"""Names of OpenCV and Pillow, in lower case and without ``INTER_``, for what is called otherwise here."""
 
 
 def arguments(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -40,9 +44,11 @@ def arguments(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
     """
     for key in mapping:
         if key not in KEYS:
-            raise OptionError(f"unknown preprocessing key {key!r}", place=place, hint=nearest(str(key), KEYS))
+            shown = reprlib.repr(key)
+            raise OptionError(f"unknown preprocessing key {shown}", place=place, hint=nearest(str(key), KEYS))
     block = {key: value for key, value in mapping.items() if value is not None}
     readers = {
+        "data_layout": _text,
         "resize": _size,
         "crop": _size,
         "resize_with_pad": _pad,
@@ -54,14 +60,17 @@ def arguments(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
         "input_scale": _numbers,
     }
     names = {"data_layout": "layout", "input_mean": "mean", "input_scale": "scale"}
-    found: dict[str, Any] = {"interpolation": _interpolation(block, place)}
+    found: dict[str, Any] = {
+        "interpolation": _interpolation(block, place),
+        "backend": block.get("backend"),
+    }
     for key, value in block.items():
         if key in {"backend", "interpolation"}:
             continue
         try:
-            read = readers[key](value) if key in readers else value
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"{key} is {value!r}: {error}", place=place) from error
+            read = readers[key](value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise OptionError(f"{key} is {reprlib.repr(value)}: {error}", place=place) from error
         name = names.get(key, key)
         if found.setdefault(name, read) != read:
             raise OptionError(f"{name} is given twice, as {found[name]} and {read}", place=place)
@@ -70,15 +79,23 @@ def arguments(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 def _interpolation(block: Mapping[str, Any], place: str) -> Any:
     backend, value = block.get("backend", "cv2"), block.get("interpolation", "bilinear")
-    if backend not in INTERPOLATIONS:
-        raise OptionError(f"unknown backend {backend!r}", place=place, hint="cv2 or pil")
-    if not isinstance(value, int):
-        return value
+    if not isinstance(backend, str) or backend not in INTERPOLATIONS:
+        raise OptionError(f"unknown backend {reprlib.repr(backend)}", place=place, hint="cv2 or pil")
+    if isinstance(value, str):
+        name = value.rpartition(".")[2].lower().removeprefix("inter_")
+        return NAMES.get(name, name)
     numbers = INTERPOLATIONS[backend]
-    if value not in numbers:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in numbers:
         known = ", ".join(f"{number} {name}" for number, name in numbers.items())
-        raise OptionError(f"unknown interpolation {value!r}", place=place, hint=f"{backend}: {known}")
+        shown = reprlib.repr(value)
+        raise OptionError(f"unknown interpolation {shown}", place=place, hint=f"{backend}: {known}")
     return numbers[value]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    return value
 
 
 def _whole(value: Any) -> int:
@@ -118,6 +135,9 @@ def _color(value: Any) -> tuple[int, ...]:
 
 def _numbers(value: Any) -> tuple[float, ...]:
     listed = value if is_sequence(value) else [value]
-    if any(isinstance(entry, bool | str) for entry in listed):
+    if any(isinstance(entry, bool) or not isinstance(entry, int | float) for entry in listed):
         raise TypeError("expected numbers")
-    return tuple(float(entry) for entry in listed)
+    found = tuple(float(entry) for entry in listed)
+    if not all(math.isfinite(entry) for entry in found):
+        raise ValueError("expected finite numbers")
+    return found

@@ -18,7 +18,10 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
 }
+MOST_PIXELS = 65536
+"""The longest side that a picture may be resized to; a file that asks for more is wrong."""
 Size = tuple[int, int]
 
 
@@ -36,6 +39,10 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: int | Size | No
     sizes = () if value is None else _size(value)
     if any(size < 1 for size in sizes):
         raise OptionError(f"{attribute.name} is {value}, expected at least one pixel", place="preprocess")
+    if any(size > MOST_PIXELS for size in sizes):
+        raise OptionError(
+            f"{attribute.name} is {value}, expected at most {MOST_PIXELS} pixels", place="preprocess"
+        )
 
 
 def _color(_: object, __: object, value: tuple[int, ...]) -> None:

@@ -136,7 +136,9 @@ def _flag(value: Any) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, PurePath):
         return str(value)
-    return _name(value)
+    # Scripts hand in constants of ONNX Runtime, which are no enumerations of Python's but look like them.
+    constant = getattr(value, "name", None)
+    return constant if isinstance(constant, str) else _name(value)
 
 
 def _name(value: Any) -> str:
@@ -147,14 +149,15 @@ def _name(value: Any) -> str:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    """Lists in the wild are separated by commas, semicolons or blanks, and may hold numbers.
+    """Lists in the wild are separated by commas, blanks or line breaks, and may hold numbers.
 
-    The items of a real list are names as they stand, whatever they hold.
+    A semicolon separates nothing: names of fused TFLite tensors hold it. The items of a real list are names
+    as they stand, whatever they hold.
     """
     if value is None or value in ("None", "none", "null"):
         return ()
     if isinstance(value, str):
-        return tuple(part for part in re.split(r"[,;\s]+", value) if part)
+        return tuple(part for part in re.split(r"[,\s]+", value) if part)
     parts = value if is_sequence(value) else (value,)
     return tuple(name for name in map(_name, parts) if name)
 
@@ -165,6 +168,8 @@ def _numbers(value: Any) -> tuple[float, ...]:
     if isinstance(value, int | float):
         return (_float(value),)
     parts = re.split(r"[,;\s]+", value.strip()) if isinstance(value, str) else value
+    if not is_sequence(parts):
+        raise TypeError(value)
     return tuple(_float(part) for part in parts if not isinstance(part, str) or part)
 
 
@@ -178,7 +183,10 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
 
 def _shape(value: Any) -> tuple[int, ...]:
     parts = re.split(r"[x,\s]+", value) if isinstance(value, str) else value
-    shape = tuple(_int(part) for part in ((parts,) if isinstance(parts, int) else parts))
+    dims = (parts,) if isinstance(parts, int) else parts
+    if not is_sequence(dims):
+        raise TypeError(value)
+    shape = tuple(_int(dim) for dim in dims)
     if not shape or min(shape) < 1:
         raise ValueError(value)
     return shape

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import difflib
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import attrs
 
 from lowtide.errors import OptionError
 from lowtide.narrow import is_mapping
+from lowtide.options.notes import ADVISED_FRAMES
 from lowtide.options.resolve import OptionLayer
 from lowtide.options.text import read_text, read_value
 
-SESSION_KEYS = ("input_mean", "input_scale", "input_optimization")
-SKIPPED_RUNTIME_KEYS = ("info", "import")
-"""Entries of a runtime_options block that only the vendor's scripts read."""
+SESSION_OPTIONS = ("input_mean", "input_scale", "input_optimization")
+SESSION_KEYS = (*SESSION_OPTIONS, "runtime_options", "model_path", "target_device", "input_data_layout")
+"""What is read of a session block; the rest is for the vendor's scripts."""
+
+PLACEHOLDERS = ("calibration_frames", "calibration_iterations")
+"""Options that hold placeholders below ten in configurations, which the vendor's scripts replace.
+
+Source: of sixty published configurations one holds twelve frames, the others one or three; the vendor's scripts
+set 12, 25 or 50 when they run.
+"""
 
 
 @attrs.frozen
@@ -23,16 +33,44 @@ class LoadedOptions:
     """What an options file says.
 
     Attributes:
+        file: the file itself.
         layer: the options.
         preprocess: the preprocessing block, ``None`` without one.
-        model_path: the model that the file is about, if it says.
-        ignored: blocks that have no meaning here.
+        model_path: the model that the file is about, as it is written there; see `find_model`.
+        target: the device that the file is made for, in lower case.
+        info: what the file tells of the model without being an option, as ``prequantized_model_type``.
+        ignored: blocks and keys that have no meaning here.
     """
 
+    file: Path
     layer: OptionLayer
     preprocess: Mapping[str, Any] | None = None
     model_path: str | None = None
+    target: str | None = None
+    info: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     ignored: tuple[str, ...] = ()
+
+    def find_model(self) -> Path | None:
+        """The model file, looked for beside the file, in the folder above, and in their folders ``model``.
+
+        Raises:
+            OptionError: when the model is named and in none of these places.
+        """
+        if self.model_path is None:
+            return None
+        candidates = list(_candidates(self.file, self.model_path))
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+        # The published zoo holds the address of a model in a small file of nearly the same name.
+        linked = [path.name + ".link" for path in candidates if path.with_name(path.name + ".link").is_file()]
+        raise OptionError(
+            f"the model {self.model_path!r} is not there",
+            place=f"{self.file}, session.model_path",
+            hint=f"download it from the address in {linked[0]}"
+            if linked
+            else "put it beside the file, or name the model on the command line",
+        )
 
 
 def load_options_file(path: Path) -> LoadedOptions:
@@ -46,9 +84,11 @@ def load_options_file(path: Path) -> LoadedOptions:
         raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
     origin = f"options file {path.name}"
     named = {str(key): value for key, value in found.items()}
-    if "session" not in named:
-        return LoadedOptions(OptionLayer(origin, named))
-    return _model_zoo(named, origin, str(path))
+    preprocess = dict(_block(named, "preprocess", path))
+    if "session" in named:
+        return _model_zoo(named, preprocess, origin, path)
+    values = {key: value for key, value in named.items() if key != "preprocess"}
+    return LoadedOptions(path, OptionLayer(origin, values), preprocess or None)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -63,24 +103,76 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key.strip(), read_value(value, f"--set {key.strip()}")
 
 
-def _model_zoo(found: Mapping[str, Any], origin: str, place: str) -> LoadedOptions:
-    session = _block(found, "session", place)
-    runtime = _block(session, "runtime_options", place)
-    values = {key: value for key, value in runtime.items() if key not in SKIPPED_RUNTIME_KEYS}
-    values |= {key: session[key] for key in SESSION_KEYS if session.get(key) is not None}
-    preprocess = dict(_block(found, "preprocess", place))
+def _model_zoo(
+    found: Mapping[str, Any], preprocess: dict[str, Any], origin: str, path: Path
+) -> LoadedOptions:
+    session = _block(found, "session", path)
+    runtime = _block(session, "runtime_options", path, "session.")
+    placeholders = {key: value for key, value in runtime.items() if _is_placeholder(key, value)}
+    values = {key: value for key, value in runtime.items() if key not in placeholders}
+    values |= {key: session[key] for key in SESSION_OPTIONS if session.get(key) is not None}
     for key in ("input_mean", "input_scale"):
         if session.get(key) is not None and not session.get("input_optimization"):
             preprocess[key] = session[key]
-    model: object = session.get("model_path")
-    if model is not None and not isinstance(model, str):
-        raise OptionError(f"expected a path, found {model!r}", place=f"{place}, session.model_path")
-    ignored = tuple(str(key) for key in found if key not in {"session", "preprocess"})
-    return LoadedOptions(OptionLayer(origin, values), preprocess or None, model, ignored)
+    if session.get("input_data_layout") is not None and preprocess.get("data_layout") is None:
+        preprocess["data_layout"] = session["input_data_layout"]
+    target = _word(session, "target_device", path)
+    return LoadedOptions(
+        file=path,
+        layer=OptionLayer(origin, values, placeholders),
+        preprocess=preprocess or None,
+        model_path=_word(session, "model_path", path),
+        target=None if target is None else target.lower(),
+        info=_block(runtime, "info", path, "session.runtime_options."),
+        ignored=(
+            *(key for key in found if key not in {"session", "preprocess"}),
+            *_ignored_session_keys(session, path),
+        ),
+    )
 
 
-def _block(mapping: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
-    block: object = mapping.get(name) or {}
+def _is_placeholder(key: str, value: object) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return key.rpartition(":")[2] in PLACEHOLDERS and whole and 1 <= int(value) < ADVISED_FRAMES
+
+
+def _ignored_session_keys(session: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """The keys that are set and not read; a misspelt one must not be among them."""
+    for key, value in session.items():
+        if key in SESSION_KEYS:
+            continue
+        if meant := difflib.get_close_matches(key, SESSION_KEYS, n=1, cutoff=0.85):
+            raise OptionError(
+                f"unknown key {key!r}", place=f"{path}, session", hint=f"did you mean {meant[0]}?"
+            )
+        if value is not None:
+            yield f"session.{key}"
+
+
+def _candidates(file: Path, model: str) -> Iterator[Path]:
+    """Where the model may be; archives of the zoo keep it in ``model`` and the file elsewhere."""
+    written = Path(model)
+    if written.is_absolute():
+        yield written
+    names = dict.fromkeys([model, PurePosixPath(model).name])
+    for folder in (file.parent, file.parent.parent):
+        for inner in (folder, folder / "model"):
+            yield from (inner / name for name in names if not Path(name).is_absolute())
+
+
+def _word(session: Mapping[str, Any], key: str, path: Path) -> str | None:
+    value: object = session.get(key)
+    if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
+        raise OptionError(f"expected text, found {reprlib.repr(value)}", place=f"{path}, session.{key}")
+    return None if value is None else value.strip()
+
+
+def _block(mapping: Mapping[str, Any], name: str, path: Path, above: str = "") -> Mapping[str, Any]:
+    block: object = mapping.get(name)
+    if block is None:
+        return {}
     if not is_mapping(block):
-        raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{place}, {name}")
+        raise OptionError(
+            f"expected a mapping, found {type(block).__name__}", place=f"{path}, {above}{name}"
+        )
     return {str(key): value for key, value in block.items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from lowtide.options.fields import Effect
+from collections import Counter
+from typing import Any, cast
+
+from lowtide.options.fields import Effect, Kind
 from lowtide.options.schema import FIELDS, CompileOptions
 
 FLOAT_BITS = 32
@@ -20,12 +23,34 @@ QUANTIZATION = (
 """Options that mean nothing to a network that stays in float."""
 
 ADVISED_FRAMES = 10
-"""Source: the vendor's option list advises ten frames or more and expects a considerable gain from fifty; its
-published model-zoo files hold one, a placeholder that its own scripts replace."""
+"""Source: the vendor's option list advises ten frames or more and expects a considerable gain from fifty."""
+
+
+def unavailable(field: str, value: Any) -> str:
+    """What this version has instead of a legal value that it does not implement; empty if it has the value."""
+    info = FIELDS[field]
+    if info.available is not None and value is not None and value not in info.available:
+        return f"it has {', '.join(f'{entry:g}' for entry in info.available)}"
+    if info.effect is Effect.UNAVAILABLE and value != getattr(CompileOptions(), field):
+        return "leave the option out"
+    return ""
 
 
 def note(field: str, options: CompileOptions) -> str:
-    """The note of one option; empty where it has its full effect."""
+    """The note of one option that was set; empty where it has its full effect."""
+    parts = [_limit(field, options), _twice(field, options)]
+    return "; ".join(part for part in parts if part)
+
+
+def placeholder_note(field: str, value: Any, origin: str) -> str:
+    """The note of an option whose only value is a placeholder."""
+    instead = "all frames are used" if field == "calibration_frames" else "it keeps its default"
+    return f"{value} in {origin} is a placeholder: {instead}"
+
+
+def _limit(field: str, options: CompileOptions) -> str:
+    if missing := unavailable(field, getattr(options, field)):
+        return f"{Effect.UNAVAILABLE}: {missing}"
     if FIELDS[field].effect is Effect.VENDOR_ONLY:
         limited = field in LEVEL_NINE_FLAGS and options.accuracy_level != 9
         return "read at accuracy_level 9 only" if limited else str(Effect.VENDOR_ONLY)
@@ -37,8 +62,16 @@ def note(field: str, options: CompileOptions) -> str:
         return _level(options)
     frames = options.calibration_frames
     if field == "calibration_frames" and frames is not None and frames < ADVISED_FRAMES:
-        return f"fewer than {ADVISED_FRAMES}; published model-zoo files hold a placeholder here"
+        return f"fewer than the {ADVISED_FRAMES} that the vendor advises"
     return ""
+
+
+def _twice(field: str, options: CompileOptions) -> str:
+    if FIELDS[field].kind is not Kind.NAMES:
+        return ""
+    counted = Counter(cast(tuple[str, ...], getattr(options, field)))
+    listed = ", ".join(name for name, count in counted.items() if count > 1)
+    return f"named more than once: {listed}" if listed else ""
 
 
 def _level(options: CompileOptions) -> str:

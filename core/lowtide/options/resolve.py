@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,19 +11,28 @@ import attrs
 from lowtide.errors import OptionError, nearest
 from lowtide.narrow import is_mapping
 from lowtide.options.fields import Effect, Kind, OptionInfo, convert
-from lowtide.options.notes import note
-from lowtide.options.schema import ALIASES, FIELDS, OLD_NAMES, CompileOptions
+from lowtide.options.names import ALIASES, OLD_NAMES, SCRIPT_KEYS
+from lowtide.options.notes import note, placeholder_note, unavailable
+from lowtide.options.schema import FIELDS, CompileOptions
 
 GROUPS = ("advanced_options", "object_detection", "deny_list", "allow_list")
 """Prefixes that files may also hold as mappings: ``advanced_options: {calibration_frames: 20}``."""
 
+_History = dict[str, list[tuple[str, Any]]]
+"""What each field was set to, with the origins, the strongest last."""
+
 
 @attrs.frozen
 class OptionLayer:
-    """Options from one place, as ``--set`` or ``options file net.yaml``, by any spelling of their names."""
+    """Options from one place, as ``--set`` or ``options file net.yaml``, by any spelling of their names.
+
+    Attributes:
+        placeholders: values that stand there but are not meant; they are checked, shown, and not obeyed.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    placeholders: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 
 @attrs.frozen
@@ -51,33 +61,49 @@ class ResolvedOptions:
     effective: tuple[EffectiveOption, ...]
 
 
-def resolve_options(layers: Iterable[OptionLayer]) -> ResolvedOptions:
+def resolve_options(layers: Iterable[OptionLayer], *, mark_unavailable: bool = False) -> ResolvedOptions:
     """Combine layers, the strongest last; shapes are combined input by input.
+
+    Args:
+        layers: the options by place.
+        mark_unavailable: mark what is not implemented instead of refusing it, for lists of options.
 
     Raises:
         OptionError: for unknown names, wrong values, contradictions, and what is not implemented.
     """
-    history: dict[str, list[tuple[str, Any]]] = {}
+    history: _History = {}
+    placed: _History = {}
     for layer in layers:
-        for field, value in _read(layer).items():
-            history.setdefault(field, []).append((layer.origin, value))
+        for values, kept in ((layer.values, history), (layer.placeholders, placed)):
+            for field, value in _read(values, layer.origin).items():
+                kept.setdefault(field, []).append((layer.origin, value))
     options = CompileOptions(**{field: _combine(field, values) for field, values in history.items()})
-    origins = {field: values[-1][0] for field, values in history.items()}
-    _check(options, origins)
-    defaults = CompileOptions()
-    effective = tuple(
-        EffectiveOption(
-            key=info.key,
-            value=getattr(options, field),
-            default=getattr(defaults, field),
-            origin=origins.get(field, "default"),
-            overridden=tuple(history.get(field, [])[:-1]),
-            effect=info.effect,
-            note=note(field, options) if field in history else "",
-        )
-        for field, info in FIELDS.items()
-    )
+    if not mark_unavailable:
+        _check_available(options, history)
+    _check(options, history)
+    effective = tuple(_effective(field, options, history, placed) for field in FIELDS)
     return ResolvedOptions(options, effective)
+
+
+def _effective(field: str, options: CompileOptions, history: _History, placed: _History) -> EffectiveOption:
+    info, value = FIELDS[field], getattr(options, field)
+    given, unmeant = history.get(field, []), placed.get(field, [])
+    said = note(field, options) if given else ""
+    if unmeant and not given:
+        said = placeholder_note(field, unmeant[-1][1], unmeant[-1][0])
+    return EffectiveOption(
+        key=info.key,
+        value=value,
+        default=getattr(CompileOptions(), field),
+        origin=_origin(field, history),
+        overridden=(*unmeant, *given[:-1]),
+        effect=Effect.UNAVAILABLE if unavailable(field, value) else info.effect,
+        note=said,
+    )
+
+
+def _origin(field: str, history: _History) -> str:
+    return history[field][-1][0] if field in history else "default"
 
 
 def _combine(field: str, values: Sequence[tuple[str, Any]]) -> Any:
@@ -107,17 +133,19 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def _read(layer: OptionLayer) -> dict[str, Any]:
+def _read(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     spelled: dict[str, str] = {}
-    for key, value in _flat(layer.values):
-        field, part = _field(key, layer.origin)
+    for key, value in _flat(values):
+        if key in SCRIPT_KEYS:
+            continue
+        field, part = _field(key, origin)
         info = FIELDS[field]
         if value is None and not info.optional and info.kind in (Kind.INT, Kind.FLOAT, Kind.FLAG, Kind.TEXT):
             continue  # files of the vendor write null for what they leave to the tool
-        made = convert(info, {part: value} if part else value, layer.origin)
+        made = convert(info, {part: value} if part else value, origin)
         if field in found:
-            made = _agree(found[field], made, f"{spelled[field]} and {key}", layer.origin)
+            made = _agree(found[field], made, f"{spelled[field]} and {key}", origin)
         found[field], spelled[field] = made, key
     return found
 
@@ -161,25 +189,24 @@ def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:
     return (info.key, short, field, *(name for name, meant in ALIASES.items() if meant == field))
 
 
-def _check(options: CompileOptions, origins: Mapping[str, str]) -> None:
-    defaults = CompileOptions()
+def _check_available(options: CompileOptions, history: _History) -> None:
     for field, info in FIELDS.items():
         value = getattr(options, field)
-        later = info.effect is Effect.UNAVAILABLE and value != getattr(defaults, field)
-        missing = info.available is not None and value is not None and value not in info.available
-        if later or missing:
-            have = ", ".join(f"{entry:g}" for entry in info.available or ())
+        if instead := unavailable(field, value):
             raise OptionError(
-                f"this version does not implement {value!r}",
-                place=f"{info.key} ({origins.get(field, 'default')})",
-                hint=f"it has {have}" if have else "leave the option out",
+                f"this version does not implement {reprlib.repr(value)}",
+                place=f"{info.key} ({_origin(field, history)})",
+                hint=instead,
             )
+
+
+def _check(options: CompileOptions, history: _History) -> None:
     for denied in ("deny_list_layer_type", "deny_list_layer_name"):
         if options.allow_list_layer_name and getattr(options, denied):
             key = FIELDS[denied].key
             raise OptionError(
                 f"allow_list:layer_name and {key} exclude each other",
-                place=f"{origins['allow_list_layer_name']} and {origins[denied]}",
+                place=f"{_origin('allow_list_layer_name', history)} and {_origin(denied, history)}",
                 hint="give one of them",
             )
     if options.input_optimization and not (options.input_mean or options.input_scale):

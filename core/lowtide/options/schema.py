@@ -297,20 +297,3 @@ FIELDS: Mapping[str, OptionInfo] = {
     field.name: field.metadata["option"] for field in attrs.fields(CompileOptions)
 }
 """The description of every option by field name."""
-
-OLD_NAMES: Mapping[str, str] = {
-    "numParamBits": "tensor_bits",
-    "numFeatureBits": "tensor_bits",
-    "calibrationOption": "accuracy_level",
-    "quantizationStyle": f"{A}quantization_scale_type",
-    "biasCalibrationIterations": f"{A}calibration_iterations",
-    "numFrames": f"{A}calibration_frames",
-    "outputFeature16bitNamesList": f"{A}output_feature_16bit_names_list",
-    "params16bitNamesList": f"{A}params_16bit_names_list",
-    "mixedPrecisionFactor": f"{A}mixed_precision_factor",
-    "foldBnInConv2D": f"{A}pre_batchnorm_fold",
-}
-"""Names of older tools, with the present ones; refused, since their values have other meanings."""
-
-ALIASES: Mapping[str, str] = {"deny_list": "deny_list_layer_type"}
-"""Further spellings of the vendor's that are still in use, with the field that they mean."""

@@ -18,6 +18,12 @@ import yaml
 from lowtide.errors import OptionError
 
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_MOST_BYTES = 1_000_000
+"""No options file comes near this; a parse of more would take minutes."""
+
+_MOST_VALUES = 200_000
+"""How many values a file may stand for once every alias is followed."""
+
 _FLOW = ("[", "{", '"', "'")
 _YAML_TAG = "tag:yaml.org,2002:"
 
@@ -37,8 +43,31 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+    def get_single_data(self) -> Any:
+        """See `yaml.SafeLoader`; aliases are counted before anything follows them."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        if _spelled_out(node, {}) > _MOST_VALUES:
+            raise ValueError("its aliases stand for too many values")
+        return self.construct_document(node)
+
+
 class _TextLoader(yaml.BaseLoader):
     """YAML whose scalars are all text."""
+
+
+def _spelled_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for; aliases of aliases grow by powers."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1  # found again below only by a node that holds itself
+        inner = 0
+        if isinstance(node, yaml.MappingNode):
+            inner = sum(_spelled_out(part, known) for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            inner = sum(_spelled_out(part, known) for part in node.value)
+        known[id(node)] = 1 + inner
+    return known[id(node)]
 
 
 def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
@@ -72,10 +101,7 @@ def read_text(path: Path) -> Any:
     Raises:
         OptionError: when it is missing or does not parse, with line and column where they are known.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"cannot be read: {error}", place=str(path)) from error
+    text = _content(path)
     is_json = path.suffix.lower() == ".json"
     try:
         return json.loads(text, object_pairs_hook=_object) if is_json else yaml.load(text, _Loader)  # noqa: S506 - a safe loader
@@ -89,6 +115,23 @@ def read_text(path: Path) -> Any:
         raise OptionError(f"does not parse: {error}", place=str(path)) from error
     except RecursionError as error:
         raise OptionError("is nested too deeply", place=str(path)) from error
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise OptionError(f"is larger than {_MOST_BYTES // 1000} kB: no options file", place=str(path))
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(
+            f"is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}",
+            place=str(path),
+            hint="save it as UTF-8",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise OptionError(f"cannot be read: {error}", place=str(path)) from error
 
 
 def read_value(text: str, place: str) -> Any:

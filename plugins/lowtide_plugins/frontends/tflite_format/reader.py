@@ -256,9 +256,10 @@ class _Reader:
         return Quantization(scale, zero, int(table.QuantizedDimension()))
 
     def operator(self, table: Any, codes: list[tuple[str, bool]], tensors: tuple[Tensor, ...]) -> Operator:
-        if not 0 <= table.OpcodeIndex() < len(codes):
-            raise ModelError(f"an operator has the code {table.OpcodeIndex()} of {len(codes)}")
-        name, custom = codes[table.OpcodeIndex()]
+        code = int(table.OpcodeIndex())
+        if not 0 <= code < len(codes):
+            raise ModelError(f"an operator has the code {code} of {len(codes)}")
+        name, custom = codes[code]
         outputs = self.indices(table, "Outputs", tensors, name)
         first = next((tensors[at].name for at in outputs if at >= 0), "?")
         place = f"{name} {first}"
@@ -290,8 +291,8 @@ class _Reader:
 
 
 def _code(entry: Any) -> tuple[str, bool]:
-    # A file may have the older field, which ends at 127, the newer one, or both. The accessor of the newer one
-    # gives the older below 127 and so misreads files that have the newer alone.
+    # A file may have the older field, which ends at 127, the newer one, or both. The accessor of the newer
+    # one gives the older below 127 and so misreads files that have the newer alone.
     table = entry._tab  # noqa: SLF001 - see above
     at = table.Offset(_BUILTIN_CODE)
     newer = struct.unpack_from("<i", table.Bytes, at + table.Pos)[0] if at else 0
