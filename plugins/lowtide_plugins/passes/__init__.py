@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lowtide.plugin import PassSpec, hookimpl
 
 _PASSES = {
+    "fold-qdq": ("fold QuantizeLinear and DequantizeLinear into types", "quantization:FoldQdq"),
     "infer-shapes": ("infer dtype and shape of every tensor", "housekeeping:InferShapes"),
     "prune": ("remove nodes and constants that reach no output", "housekeeping:Prune"),
     "fold-constants": ("evaluate nodes whose operands are all known", "constants:FoldConstants"),

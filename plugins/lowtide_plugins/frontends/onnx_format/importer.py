@@ -27,10 +27,11 @@ from lowtide.ir import (
 )
 from lowtide.ir.schema import schema
 from lowtide.ir.shapes import infer_types
+from lowtide.passes import PassContext
+from lowtide_plugins.frontends.onnx_format.operators import expand, is_expanded
 from lowtide_plugins.frontends.onnx_format.tensors import read_tensor
-from lowtide_plugins.frontends.onnx_format.upgrade import upgrade
-
-DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+from lowtide_plugins.frontends.onnx_format.upgrade import DEFAULT_DOMAINS, upgrade
+from lowtide_plugins.passes.quantization import FoldQdq
 
 
 @attrs.frozen
@@ -60,6 +61,7 @@ def import_model(model: onnx.ModelProto, request: ImportRequest, *, name: str, f
         model = inliner.inline_local_functions(model)
     _check_nodes(model.graph.node)
     model = upgrade(model)
+    expand(model.graph)
     return _Importer(model.graph, request, name, folder).graph()
 
 
@@ -102,7 +104,7 @@ def _check_model(model: onnx.ModelProto) -> None:
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
     for node in nodes:
-        if node.domain not in DEFAULT_DOMAINS:
+        if node.domain not in DEFAULT_DOMAINS and not is_expanded(node):
             raise UnsupportedModelError(
                 f"the operator {node.op_type} of the domain {node.domain!r} is not supported",
                 place=_place(node),
@@ -142,6 +144,8 @@ class _Importer:
             self.made.prune()
             infer_types(self.made)
             self.check_types()
+            FoldQdq().run(self.made, PassContext(diagnostics=self.request.diagnostics))
+            infer_types(self.made)
             verify(self.made)
         except GraphError as error:
             raise ModelError(error.message, place=error.place, hint=error.hint) from error

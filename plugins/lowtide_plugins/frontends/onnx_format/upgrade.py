@@ -13,6 +13,7 @@ from onnx.defs import OpSchema
 from lowtide.errors import ModelError, UnsupportedModelError
 from lowtide.ir.schema import OPSET, schema
 
+DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 OLDEST = 7
 LAST_ASYMMETRIC_RESIZE = 10
 """Up to this opset, Resize mapped coordinates by x / scale and rounded down."""
@@ -28,7 +29,7 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
         UnsupportedModelError: for opsets that are too old, and nodes whose definition changed later.
         ModelError: when the converter fails.
     """
-    version = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), None)
+    version = next((entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS), None)
     if version is None:
         raise ModelError("the model does not say its opset")
     newest = onnx.defs.onnx_opset_version()
@@ -39,7 +40,7 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
             hint="convert the model with onnx.version_converter",
         )
     for node in model.graph.node:
-        if not onnx.defs.has(node.op_type, version, ""):
+        if node.domain in DEFAULT_DOMAINS and not onnx.defs.has(node.op_type, version, ""):
             raise UnsupportedModelError(
                 f"ONNX has no operator {node.op_type} at opset {version}",
                 place=f"{node.op_type} {node.name or node.output[0]}",
@@ -48,7 +49,8 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     if version > OPSET:
         for node in model.graph.node:
-            _check_same(node, version)
+            if node.domain in DEFAULT_DOMAINS:
+                _check_same(node, version)
         return model
     return _convert(model, version)
 
