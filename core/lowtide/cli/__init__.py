@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("lowtide.cli.evaluate:command", "Measure a task metric, float beside fixed."),
     "inspect": ("lowtide.cli.inspect:command", "Show tensors, ranges and scales."),
     "opt": ("lowtide.cli.opt:command", "Run passes on the text form of a graph."),
+    "options": ("lowtide.cli.options:command", "Show effective options, and what has no effect."),
     "targets": ("lowtide.cli.listing:targets", "List devices, or describe one."),
     "calibrators": ("lowtide.cli.listing:calibrators", "List calibrators, or describe one."),
     "strategies": ("lowtide.cli.listing:strategies", "List precision strategies, or describe one."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -19,10 +20,12 @@ from lowtide.passes import Pass
 from lowtide.report.json import report_json
 from lowtide.report.terminal import render_report
 
+F = TypeVar("F")
+
 
 @click.command("compile")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", required=True, metavar="NAME", help="The device; see `lowtide targets`.")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--target", metavar="NAME", help="The device; see `lowtide targets`.")
 @data_options
 @option_options
 @click.option(
@@ -41,8 +44,8 @@ from lowtide.report.terminal import render_report
 def command(
     ctx: click.Context,
     *,
-    model: Path,
-    target: str,
+    model: Path | None,
+    target: str | None,
     data: str | None,
     frames: int | None,
     labels: str | None,
@@ -57,11 +60,18 @@ def command(
     print_after: bool,
     as_json: bool,
 ) -> None:
-    """Quantize MODEL for a device and write the output folder."""
+    """Quantize MODEL for a device and write the output folder.
+
+    A model-zoo configuration as --options may name the model (session.model_path) and the device
+    (session.target_device); MODEL and --target are stronger.
+    """
     check_free(output, force=force)
     given = given_options(options_file, assignments)
+    model = model or _required(given.model(), "no model is given", "MODEL", "model_path")
+    named = given.named_target(registry_of(ctx)) if target is None else target
+    target = _required(named, "no device is given", "--target NAME", "target_device")
     flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
-    named = {key: value for key, value in flags.items() if value is not None}
+    set_by_flag = {key: value for key, value in flags.items() if value is not None}
     with progress_bars() as progress:
         result = compile_model(
             model,
@@ -69,7 +79,7 @@ def command(
             data=data,
             frames=frames,
             labels=labels,
-            options=[*given.layers, *_layer(named)],
+            options=[*given.layers, *_layer(set_by_flag)],
             preprocess=given.preprocess,
             cache=None if no_cache else StatisticsCache.default(),
             registry=registry_of(ctx),
@@ -79,6 +89,14 @@ def command(
     result.save(output, force=force)
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
+
+
+def _required(found: F | None, missing: str, flag: str, key: str) -> F:
+    """What the command line or the configuration says."""
+    if found is None:
+        where = f"as session.{key} of a model-zoo configuration with --options"
+        raise click.UsageError(f"{missing}: name it as {flag}, or {where}")
+    return found
 
 
 def _print_after(item: Pass, graph: Graph) -> None:

@@ -24,8 +24,10 @@ from lowtide.compiler.progress import Progress
 from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostics
+from lowtide.errors import OptionError, UnknownNameError
 from lowtide.ir import Graph
 from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
+from lowtide.plugin import Registry, TargetSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,34 +72,67 @@ def option_options(command: F) -> F:
 
 @attrs.frozen
 class GivenOptions:
-    """Options as the flags have them, the strongest layer last."""
+    """Options as the flags have them, the strongest layer last.
+
+    Attributes:
+        loaded: the options file, if there is one.
+    """
 
     layers: tuple[OptionLayer, ...]
     preprocess: Preprocess | None
+    loaded: LoadedOptions | None = None
+
+    def model(self) -> Path | None:
+        """The model that the options file is about.
+
+        Raises:
+            OptionError: when it is named and not there.
+        """
+        return None if self.loaded is None else self.loaded.find_model()
+
+    def named_target(self, registry: Registry) -> str | None:
+        """The device that the options file is made for.
+
+        Raises:
+            OptionError: when nobody provides it.
+        """
+        if self.loaded is None or self.loaded.target is None:
+            return None
+        try:
+            return registry.get(TargetSpec, self.loaded.target).name
+        except UnknownNameError as error:
+            place = f"{self.loaded.file}, session.target_device"
+            raise OptionError(error.message, place=place, hint=error.hint) from error
 
 
-def given_options(options_file: Path | None, assignments: Sequence[str]) -> GivenOptions:
+def given_options(
+    options_file: Path | None, assignments: Sequence[str], *, mark_unavailable: bool = False
+) -> GivenOptions:
     """Read the options file and the assignments.
 
     Raises:
-        OptionError: when one of them does not parse.
+        OptionError: when one does not parse, or asks for what is not implemented and is not to be marked.
     """
     layers: list[OptionLayer] = []
     preprocess: Preprocess | None = None
+    loaded: LoadedOptions | None = None
     if options_file is not None:
-        loaded: LoadedOptions = load_options_file(options_file)
+        loaded = load_options_file(options_file)
         layers.append(loaded.layer)
         if loaded.preprocess:
             preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
     if assignments:
         layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
-    return GivenOptions(tuple(layers), preprocess_for(resolve_options(layers).options, preprocess))
+    options = resolve_options(layers, mark_unavailable=mark_unavailable).options
+    return GivenOptions(tuple(layers), preprocess_for(options, preprocess), loaded)
 
 
 def frames_for(
     graph: Graph, data: str | None, frames: int | None, labels: str | None, preprocess: Preprocess | None
 ) -> DataSource:
     """Open data for a graph that is already there.
+
+    What is found out about the frames, most of it while they are read, is printed when the command ends.
 
     Raises:
         DataError: when it does not fit.
@@ -106,13 +141,18 @@ def frames_for(
     if data is None:
         raise click.UsageError("--data is needed: frames to run")
     diagnostics = Diagnostics()
+    click.get_current_context().call_on_close(lambda: _print_diagnostics(diagnostics))
     source = open_data(
         data, input_specs(graph), preprocess=preprocess, labels=labels, diagnostics=diagnostics
     )
-    for found in diagnostics:
-        text = f"{found.severity}: {found.code} {found.place}: {found.message}"
-        stderr().print(text, markup=False, highlight=False, soft_wrap=True)
     return source if frames is None else source.select(frames)
+
+
+def _print_diagnostics(diagnostics: Diagnostics) -> None:
+    for found in diagnostics:
+        remedy = f" ({found.hint})" if found.hint else ""
+        text = f"{found.severity}: {found.code} {found.place}: {found.message}{remedy}"
+        stderr().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @attrs.define

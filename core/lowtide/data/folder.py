@@ -157,6 +157,10 @@ def _image_preprocess(
             "describe it in the options file: preprocess, input_mean, input_scale",
         )
         base = Preprocess()
+    if base.backend == "cv2" and base.resize is not None:
+        notes.info(
+            "LT757", place, "the preprocessing is made for OpenCV; Pillow resizes, so pixels differ slightly"
+        )
     resize = size if base.resize is None and base.crop is None else base.resize
     return attrs.evolve(base, resize=resize, layout="NCHW" if channels_first else "NHWC"), grey
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ FILTERS = {
     "area": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
-MOST_PIXELS = 65536
+MOST_PIXELS = 16384
 """The longest side that a picture may be resized to; a file that asks for more is wrong."""
 Size = tuple[int, int]
 
@@ -38,16 +39,20 @@ def _one_of(*known: str) -> Any:
 def _positive(_: object, attribute: attrs.Attribute[Any], value: int | Size | None) -> None:
     sizes = () if value is None else _size(value)
     if any(size < 1 for size in sizes):
-        raise OptionError(f"{attribute.name} is {value}, expected at least one pixel", place="preprocess")
+        raise OptionError(
+            f"{attribute.name} is {reprlib.repr(value)}, expected at least one pixel", place="preprocess"
+        )
     if any(size > MOST_PIXELS for size in sizes):
         raise OptionError(
-            f"{attribute.name} is {value}, expected at most {MOST_PIXELS} pixels", place="preprocess"
+            f"{attribute.name} is {reprlib.repr(value)}, expected at most {MOST_PIXELS} pixels",
+            place="preprocess",
         )
 
 
 def _color(_: object, __: object, value: tuple[int, ...]) -> None:
     if len(value) != 3 or not all(0 <= level <= 255 for level in value):
-        raise OptionError(f"pad_color is {value}, expected three numbers 0 to 255", place="preprocess")
+        shown = reprlib.repr(value)
+        raise OptionError(f"pad_color is {shown}, expected three numbers 0 to 255", place="preprocess")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +72,8 @@ class Preprocess:
         reverse_channels: BGR instead of RGB.
         mean: per channel, or one for all; empty for none.
         scale: per channel, or one for all; empty for none.
-        interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``area``.
+        interpolation: ``nearest``, ``bilinear``, ``bicubic``, ``area`` or ``lanczos``.
+        backend: the library that the description was made for, ``cv2`` or ``pil``; it changes no pixel here.
     """
 
     resize: int | Size | None = attrs.field(default=None, validator=_positive)
@@ -81,12 +87,16 @@ class Preprocess:
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     interpolation: str = attrs.field(default="bilinear", validator=_one_of(*FILTERS))
+    backend: Literal["cv2", "pil"] | None = attrs.field(
+        default=None, validator=_one_of("cv2", "pil"), eq=False, repr=False
+    )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, place: str = "preprocess") -> Preprocess:
         """Read the preprocessing block of a model-zoo file.
 
-        ``backend``, ``cv2`` or ``pil``, decides only on what a number means as ``interpolation``.
+        ``backend``, ``cv2`` or ``pil``, decides only on what a number means as ``interpolation``, which may
+        also be a name of either library. Without one it is bilinear.
 
         Raises:
             OptionError: for an unknown key or a value that is not understood.

@@ -20,7 +20,7 @@ from lowtide.data.source import (
     label_name,
 )
 from lowtide.errors import DataError
-from lowtide.narrow import is_mapping
+from lowtide.narrow import is_mapping, is_sequence
 
 
 class ArraySource(RawSource):
@@ -107,10 +107,15 @@ class IterableSource(RawSource):
             arrays = {str(name): np.asarray(array) for name, array in item.items()}
             name = label_name(arrays, self.inputs)
             return arrays, None if name is None else as_label(arrays.pop(name), place)
+        hint = "for labels and several inputs, give a mapping by name, the label under the name label"
+        found = type(item).__name__
+        if is_sequence(item) and len({np.shape(part) for part in item}) > 1:
+            raise DataError(f"expected one array, found a {found} of several", place=place, hint=hint)
         array = np.asarray(item)
         if array.dtype == object:
-            found = type(item).__name__
-            raise DataError(f"expected an array or a mapping of arrays, found {found}", place=place)
+            raise DataError(
+                f"expected an array or a mapping of arrays, found {found}", place=place, hint=hint
+            )
         return {"": array}, None
 
     def fingerprint(self) -> str | None:

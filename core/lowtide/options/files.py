@@ -23,8 +23,8 @@ SESSION_KEYS = (*SESSION_OPTIONS, "runtime_options", "model_path", "target_devic
 PLACEHOLDERS = ("calibration_frames", "calibration_iterations")
 """Options that hold placeholders below ten in configurations, which the vendor's scripts replace.
 
-Source: of sixty published configurations one holds twelve frames, the others one or three; the vendor's scripts
-set 12, 25 or 50 when they run.
+Source: of sixty published configurations one holds twelve frames, the others one or three; the vendor's
+scripts set 12, 25 or 50 when they run.
 """
 
 
@@ -132,8 +132,9 @@ def _model_zoo(
 
 
 def _is_placeholder(key: str, value: object) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return key.rpartition(":")[2] in PLACEHOLDERS and whole and 1 <= int(value) < ADVISED_FRAMES
+    if key.rpartition(":")[2] not in PLACEHOLDERS or not isinstance(value, int):
+        return False
+    return 1 <= value < ADVISED_FRAMES and value is not True
 
 
 def _ignored_session_keys(session: Mapping[str, Any], path: Path) -> Iterator[str]:
@@ -172,7 +173,5 @@ def _block(mapping: Mapping[str, Any], name: str, path: Path, above: str = "") -
     if block is None:
         return {}
     if not is_mapping(block):
-        raise OptionError(
-            f"expected a mapping, found {type(block).__name__}", place=f"{path}, {above}{name}"
-        )
+        raise OptionError(f"expected a mapping, found {type(block).__name__}", place=f"{path}, {above}{name}")
     return {str(key): value for key, value in block.items()}

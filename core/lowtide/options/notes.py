@@ -27,7 +27,7 @@ ADVISED_FRAMES = 10
 
 
 def unavailable(field: str, value: Any) -> str:
-    """What this version has instead of a legal value that it does not implement; empty if it has the value."""
+    """What there is instead of a legal value that this version does not implement; empty if it does."""
     info = FIELDS[field]
     if info.available is not None and value is not None and value not in info.available:
         return f"it has {', '.join(f'{entry:g}' for entry in info.available)}"
@@ -45,7 +45,7 @@ def note(field: str, options: CompileOptions) -> str:
 def placeholder_note(field: str, value: Any, origin: str) -> str:
     """The note of an option whose only value is a placeholder."""
     instead = "all frames are used" if field == "calibration_frames" else "it keeps its default"
-    return f"{value} in {origin} is a placeholder: {instead}"
+    return f"{value} ({origin}) is a placeholder: {instead}"
 
 
 def _limit(field: str, options: CompileOptions) -> str:

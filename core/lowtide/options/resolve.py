@@ -181,7 +181,7 @@ def _field(key: str, origin: str) -> tuple[str, str]:
     if key in OLD_NAMES:
         raise OptionError(f"{key} is the name of an older tool", place=origin, hint=f"use {OLD_NAMES[key]}")
     known = {name for field, info in FIELDS.items() for name in _spellings(field, info)}
-    raise OptionError(f"unknown option {key!r}", place=origin, hint=nearest(key, known))
+    raise OptionError(f"unknown option {key[:100]!r}", place=origin, hint=nearest(key, known))
 
 
 def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:

@@ -42,7 +42,6 @@ class _Loader(yaml.SafeLoader):
             seen.add(str(key.value))
         return super().construct_mapping(node, deep=deep)
 
-
     def get_single_data(self) -> Any:
         """See `yaml.SafeLoader`; aliases are counted before anything follows them."""
         node = self.get_single_node()
@@ -50,7 +49,7 @@ class _Loader(yaml.SafeLoader):
             return None
         if _spelled_out(node, {}) > _MOST_VALUES:
             raise ValueError("its aliases stand for too many values")
-        return self.construct_document(node)
+        return self.construct_document(node)  # pyright: ignore[reportUnknownMemberType] - no types there
 
 
 class _TextLoader(yaml.BaseLoader):
@@ -121,17 +120,17 @@ def _content(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise OptionError(f"is larger than {_MOST_BYTES // 1000} kB: no options file", place=str(path))
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OptionError(
-            f"is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}",
-            place=str(path),
-            hint="save it as UTF-8",
-        ) from error
     except (OSError, ValueError) as error:
         raise OptionError(f"cannot be read: {error}", place=str(path)) from error
+    if len(content) > _MOST_BYTES:
+        raise OptionError(f"is larger than {_MOST_BYTES // 1000} kB: no options file", place=str(path))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = content[error.start]
+        raise OptionError(
+            f"is no UTF-8 text: byte {error.start} is {found:#04x}", place=str(path), hint="save it as UTF-8"
+        ) from error
 
 
 def read_value(text: str, place: str) -> Any:

@@ -135,7 +135,7 @@ def test_scale_type_four_and_few_frames_leave_notes() -> None:
         quantization_scale_type=4,
     )
     key = "advanced_options:calibration_frames"
-    assert "placeholder" in note(key, calibration_frames=1)
+    assert "fewer" in note(key, calibration_frames=1)
     assert note(key, calibration_frames=10) == ""
 
 
