@@ -65,11 +65,11 @@ def command(
     A model-zoo configuration as --options may name the model (session.model_path) and the device
     (session.target_device); MODEL and --target are stronger.
     """
-    check_free(output, force=force)
     given = given_options(options_file, assignments)
     model = model or _required(given.model(), "no model is given", "MODEL", "model_path")
     named = given.named_target(registry_of(ctx)) if target is None else target
     target = _required(named, "no device is given", "--target NAME", "target_device")
+    check_free(output, force=force)
     flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
     with progress_bars() as progress:

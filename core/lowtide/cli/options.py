@@ -127,8 +127,8 @@ def _table(listing: Listing, *, everything: bool) -> Table:
     for option in resolved.effective:
         if everything or option.origin != "default" or option.note:
             overrode = "".join(f", overrides {_shown(value)} ({place})" for place, value in option.overridden)
-            origin = option.origin + ("" if option.origin == "default" else overrode)
-            row = (option.key, _shown(option.value), origin, option.note or _effect(option))
+            note = option.note or _effect(option)
+            row = (option.key, _shown(option.value), option.origin + overrode, note)
             table.add_row(*(Text(text.replace(file, "file"), style=_style(option)) for text in row))
     return table
 

@@ -102,7 +102,9 @@ class GivenOptions:
             return registry.get(TargetSpec, self.loaded.target).name
         except UnknownNameError as error:
             place = f"{self.loaded.file}, session.target_device"
-            raise OptionError(error.message, place=place, hint=error.hint) from error
+            raise OptionError(
+                f"there is no device {self.loaded.target!r}", place=place, hint=error.hint
+            ) from error
 
 
 def given_options(

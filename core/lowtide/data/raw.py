@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class IterableSource(RawSource):
 
     def __init__(
         self,
-        make: Callable[[], Iterable[Any]],
+        make: Callable[[], object],
         inputs: Sequence[InputSpec],
         count: int | None,
         place: str,
@@ -91,7 +91,11 @@ class IterableSource(RawSource):
         wanted = None if positions is None else set(positions)
         last = None if wanted is None else max(wanted, default=-1)
         try:
-            for index, item in enumerate(self.make()):
+            made = self.make()
+            if not _is_iterable(made):
+                found = type(made).__name__
+                raise DataError(f"gave {found}, expected frames to iterate over", place=self.place)  # noqa: TRY301 - the handler lets it pass
+            for index, item in enumerate(made):
                 if wanted is None or index in wanted:
                     arrays, label = self._parts(item, f"{self.place}, frame {index}")
                     yield RawFrame(f"frame {index}", arrays, label)
@@ -130,6 +134,10 @@ class IterableSource(RawSource):
 
     def describe(self) -> str:
         return self.place
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable)
 
 
 class RandomSource(RawSource):

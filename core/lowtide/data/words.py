@@ -10,7 +10,7 @@ def preprocess_in_words(chosen: Preprocess) -> dict[str, str]:
     steps = {"resize": _resize(chosen)}
     if chosen.crop is not None:
         steps["crop"] = f"to the centre, {_size(chosen.crop)}"
-    steps["channels"] = "blue, green, red" if chosen.reverse_channels else "red, green, blue"
+    steps["channels"] = "blue first (BGR)" if chosen.reverse_channels else "red first (RGB)"
     steps["mean"] = f"{_numbers(chosen.mean)} subtracted" if chosen.mean else "none"
     steps["scale"] = f"times {_numbers(chosen.scale)}" if chosen.scale else "none"
     steps["layout"] = chosen.layout or "as the input has it"

@@ -88,6 +88,7 @@ def resolve_options(layers: Iterable[OptionLayer], *, mark_unavailable: bool = F
 def _effective(field: str, options: CompileOptions, history: _History, placed: _History) -> EffectiveOption:
     info, value = FIELDS[field], getattr(options, field)
     given, unmeant = history.get(field, []), placed.get(field, [])
+    weaker = (*unmeant, *given[:-1]) if given else ()
     said = note(field, options) if given else ""
     if unmeant and not given:
         said = placeholder_note(field, unmeant[-1][1], unmeant[-1][0])
@@ -96,7 +97,7 @@ def _effective(field: str, options: CompileOptions, history: _History, placed: _
         value=value,
         default=getattr(CompileOptions(), field),
         origin=_origin(field, history),
-        overridden=(*unmeant, *given[:-1]),
+        overridden=weaker,
         effect=Effect.UNAVAILABLE if unavailable(field, value) else info.effect,
         note=said,
     )
@@ -181,7 +182,10 @@ def _field(key: str, origin: str) -> tuple[str, str]:
     if key in OLD_NAMES:
         raise OptionError(f"{key} is the name of an older tool", place=origin, hint=f"use {OLD_NAMES[key]}")
     known = {name for field, info in FIELDS.items() for name in _spellings(field, info)}
-    raise OptionError(f"unknown option {key[:100]!r}", place=origin, hint=nearest(key, known))
+    hint = nearest(key, known)
+    if not hint.startswith("did you mean"):
+        hint = "`lowtide options` prints them all"
+    raise OptionError(f"unknown option {key[:100]!r}", place=origin, hint=hint)
 
 
 def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:

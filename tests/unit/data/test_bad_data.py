@@ -157,7 +157,7 @@ def test_a_callable_that_gives_fewer_frames_later_is_noticed() -> None:
         ("other = 1\n", "make"),
         ("make = 1\n", "is int, expected a callable"),
         ("def make():\n    raise RuntimeError('no camera')\n", "no camera"),
-        ("def make():\n    return 5\n", "not iterable"),
+        ("def make():\n    return 5\n", "gave int, expected frames"),
     ],
 )
 def test_a_named_callable_that_does_not_work_says_why(
