@@ -20,10 +20,13 @@ class ImportRequest:
     Attributes:
         input_shapes: shapes by input name, for inputs whose file leaves dimensions open.
         diagnostics: where it says what it changed or guessed.
+        scale_type: set by a frontend whose format prescribes the ``quantization_scale_type`` of a quantized
+            network.
     """
 
     input_shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict[str, tuple[int, ...]])
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
+    scale_type: int | None = None
 
 
 @attrs.frozen

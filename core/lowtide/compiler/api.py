@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
+from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.result import CompileResult
-from lowtide.compiler.stages import Compilation, CompileRequest
+from lowtide.compiler.stages import Compilation
 from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
 from lowtide.errors import OptionError
@@ -91,7 +92,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         graph=compilation.graph,
         reference=compilation.reference,
         target=compilation.target,
-        options=compilation.options,
+        options=compilation.resolved,
         placement=compilation.placement,
         plan=compilation.plan,
         ranges=compilation.ranges,

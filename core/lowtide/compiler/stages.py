@@ -2,121 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import attrs
 
-from lowtide.calibrate import (
-    Calibrator,
-    Collected,
-    NumberFormat,
-    Range,
-    Statistic,
-    StatisticsCache,
-    calibrate,
-    collect,
-)
-from lowtide.compiler.progress import Clock, Progress
+from lowtide.calibrate import Collected, Range
+from lowtide.compiler.floats import quantize_float
+from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
+from lowtide.compiler.progress import Clock
+from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import input_specs, preprocess_for
-from lowtide.data import DataSource, Preprocess, open_data
+from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import DataError, OptionError, UnsupportedModelError
+from lowtide.encodings import Encodings
+from lowtide.errors import DataError, OptionError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
 from lowtide.measure import Measurement, measure_layers
-from lowtide.options import OptionLayer, ResolvedOptions, resolve_options
-from lowtide.passes import (
-    Pass,
-    PassContext,
-    PassRun,
-    parse_configured,
-    parse_pipeline,
-    print_pipeline,
-    run_pipeline,
-)
-from lowtide.plugin import CalibratorSpec, Registry, StatisticSpec, StrategySpec
-from lowtide.precision import (
-    PrecisionPlan,
-    PrecisionProblem,
-    PrecisionStrategy,
-    check_plan,
-    precision_classes,
-    quantized_values,
-)
-from lowtide.quantize.solve import SolveRequest, solve
+from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
+from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
+from lowtide.precision import PrecisionPlan
+from lowtide.quantize.codes import remove_codes
+from lowtide.quantize.solve import SolveRequest
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
 
 FLOAT_BITS = 32
 """The value of ``tensor_bits`` that leaves the network float."""
 
-LEVEL_CALIBRATORS = {0: "moving-average", 1: "minmax"}
-"""What an accuracy level means for the range of activations when no calibrator is named."""
-
-
-QUANTIZED_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"})
-
-
-def refuse_quantized(graph: Graph) -> None:
-    """Refuse a network that is quantized already: it would be quantized twice.
-
-    Raises:
-        UnsupportedModelError: naming the first node that shows it.
-    """
-    for node in graph:
-        if node.op in QUANTIZED_OPS:
-            raise UnsupportedModelError(
-                "the model is quantized already",
-                place=node.place,
-                hint="give the float model that it was made from",
-            )
-
-
-@attrs.frozen(kw_only=True)
-class CompileRequest:
-    """What the user asks for.
-
-    Attributes:
-        model: a model file, or a graph.
-        target: name or alias of the device.
-        data: calibration data, see `lowtide.data.open_data`; not needed when nothing is calibrated.
-        frames: use this many evenly spread frames of the data.
-        options: where options come from, the strongest last.
-        preprocess: how images become arrays.
-        cache: where statistics are kept between compiles; ``None`` keeps none.
-        after_pass: called with every pass and the graph that it left.
-    """
-
-    model: Path | Graph
-    target: str
-    data: object = None
-    frames: int | None = None
-    labels: str | None = None
-    options: Sequence[OptionLayer] = ()
-    preprocess: Preprocess | None = None
-    cache: StatisticsCache | None = None
-    registry: Registry
-    progress: Progress = attrs.field(factory=Progress)
-    after_pass: Callable[[Pass, Graph], None] | None = None
-
 
 @attrs.define
 class Compilation:
-    """A compile under way; every stage sets what later ones read."""
+    """A compile under way; every stage sets what later ones read.
+
+    Attributes:
+        scale_type: the number of `rule` among those of the target.
+        prequantized: whether the graph has codes of its own, which are kept.
+        encodings: what was known before calibration.
+        calibrated: the names of the tensors whose ranges come from frames.
+    """
 
     request: CompileRequest
     clock: Clock
     target: Target
-    options: ResolvedOptions
+    resolved: ResolvedOptions
+    scale_type: int
     rule: ScaleRule
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
     graph: Graph = attrs.field(factory=Graph)
     reference: Graph = attrs.field(factory=Graph)
     imported_nodes: int = 0
+    prequantized: bool = False
     runs: list[tuple[str, PassRun]] = attrs.field(factory=list[tuple[str, PassRun]])
     pipelines: dict[str, str] = attrs.field(factory=dict[str, str])
     source: DataSource | None = None
     placement: Placement = attrs.field(factory=lambda: Placement(()))
+    encodings: Encodings = attrs.field(factory=lambda: Encodings(origin=""))
     collected: Collected | None = None
     calibrator: str = ""
     plan: PrecisionPlan = attrs.field(factory=lambda: PrecisionPlan({}, {}))
@@ -144,12 +84,17 @@ class Compilation:
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
-        return cls(request, Clock(request.progress), target, resolved, rule)
+        return cls(request, Clock(request.progress), target, resolved, number, rule)
+
+    @property
+    def options(self) -> CompileOptions:
+        """The effective values."""
+        return self.resolved.options
 
     @property
     def is_float(self) -> bool:
         """Whether the user asked for the float network, for debugging."""
-        return self.options.options.tensor_bits == FLOAT_BITS
+        return self.options.tensor_bits == FLOAT_BITS
 
     def run(self) -> None:
         """All stages."""
@@ -158,36 +103,44 @@ class Compilation:
         with self.clock.stage("prepare"):
             self.prepare()
         with self.clock.stage("place"):
-            self.placement = place(self.graph, self.target, self.options.options, self.diagnostics)
+            self.placement = place(self.graph, self.target, self.options, self.diagnostics)
         self.open_frames()
-        if not self.is_float:
-            self.quantize()
+        if self.prequantized:
+            keep_codes(self)
+        elif not self.is_float:
+            quantize_float(self)
         if self.source is not None:
             with self.clock.stage("measure"):
                 self.measure()
 
     def import_model(self) -> None:
-        """Read the model."""
-        request, options = self.request, self.options.options
+        """Read the model; codes that it has stay where the options let them."""
+        request, wanted = self.request, ImportRequest(diagnostics=self.diagnostics)
         if isinstance(request.model, Graph):
             self.graph = request.model.clone()
         else:
-            wanted = ImportRequest(input_shapes=dict(options.input_shapes), diagnostics=self.diagnostics)
-            self.graph = load_model(request.model, request.registry, wanted, frontend=options.frontend)
+            wanted.input_shapes = dict(self.options.input_shapes)
+            self.graph = load_model(request.model, request.registry, wanted, frontend=self.options.frontend)
         self.imported_nodes = len(self.graph)
-        refuse_quantized(self.graph)
+        self.prequantized = quantized_already(self.graph, self.options)
+        if self.prequantized and not self.is_float and self.options.recalibrate != "data":
+            self.scale_type, self.rule = choose_rule(self, wanted.scale_type)
+        elif self.prequantized:
+            remove_codes(self.graph)
+            self.prequantized = False
 
     def prepare(self) -> None:
         """Bring the graph into the form that the target wants."""
-        self.run_passes("prepare", self.options.options.prepare or self.target.prepare)
+        self.run_passes("prepare", self.options.prepare or self.target.prepare)
         self.reference = self.graph.clone()
+        remove_codes(self.reference)
 
     def run_passes(self, stage: str, text: str) -> None:
         """Run a pipeline and note what it did."""
         passes = parse_pipeline(text, self.request.registry)
         context = PassContext(
             diagnostics=self.diagnostics,
-            options=self.options.options,
+            options=self.options,
             target=self.target,
             placement=self.placement,
             reference=self.reference,
@@ -208,11 +161,9 @@ class Compilation:
         Raises:
             DataError: when data is missing or does not fit.
         """
-        request, options = self.request, self.options.options
+        request, options = self.request, self.options
         if request.data is None:
-            if self.is_float:
-                return
-            raise DataError("no calibration data is given", hint="--data FOLDER, FILE.npz or module:function")
+            return  # whether that will do is known when all is done that needs none
         source = open_data(
             request.data,
             input_specs(self.graph),
@@ -231,85 +182,24 @@ class Compilation:
                 "give real frames with --data",
             )
 
-    def quantize(self) -> None:
-        """Collect, calibrate, plan, solve, and improve the weights."""
-        registry, options = self.request.registry, self.options.options
-        self.calibrator = options.calibrator or LEVEL_CALIBRATORS[options.accuracy_level]
-        calibrator: Calibrator = parse_configured(self.calibrator, registry, CalibratorSpec)
-        values = quantized_values(self.graph, self.target, self.placement)
-        with self.clock.stage("collect"):
-            self.collected = self.collect(calibrator, [value.name for value in values])
-        with self.clock.stage("calibrate"):
-            self.assign_widths()
-            provider = str(registry.provider(registry.get(CalibratorSpec, calibrator.name)))
-            self.ranges = calibrate(self.collected, calibrator, self.formats(), provider=provider)
-        with self.clock.stage("solve"):
-            self.solve()
-        with self.clock.stage("weights"):
-            default = self.target.weights.get(str(options.accuracy_level), "")
-            self.run_passes("weights", default if options.weights is None else options.weights)
+    def needed_frames(self, tensors: Sequence[str]) -> DataSource:
+        """The frames, for tensors that cannot do without.
 
-    def collect(self, calibrator: Calibrator, tensors: list[str]) -> Collected:
-        """Run the frames for all statistics that the calibrator wants."""
-        assert self.source is not None  # noqa: S101 - open_frames refuses to go on without data
-        registry = self.request.registry
-        kinds: list[type[Statistic]] = [registry.load(StatisticSpec, name) for name in calibrator.statistics]
-        return collect(
-            self.graph,
-            self.source,
-            kinds,
-            tensors=tensors,
-            array_frames=self.options.options.statistics_frames,
-            progress=self.clock.progress.advance,
-            cache=self.request.cache,
-            diagnostics=self.diagnostics,
-        )
-
-    def assign_widths(self) -> None:
-        """Ask the strategy for widths and check its answer."""
-        registry, options = self.request.registry, self.options.options
-        problem = PrecisionProblem(
-            graph=self.graph,
-            target=self.target,
-            placement=self.placement,
-            options=options,
-            classes=precision_classes(self.graph, self.target, self.placement),
-        )
-        strategy: PrecisionStrategy = parse_configured(options.strategy, registry, StrategySpec)
-        self.plan = strategy.plan(problem)
-        provider = registry.provider(registry.get(StrategySpec, strategy.name))
-        check_plan(self.plan, problem, f"the strategy {options.strategy} of {provider}")
-
-    def formats(self) -> dict[str, NumberFormat]:
-        """What numbers each tensor will be stored in, for calibrators that care."""
-        return {
-            tensor: NumberFormat(
-                bits=bits,
-                symmetric=self.rule.activation == "symmetric",
-                power_of_two=self.rule.activation_scale == "power-of-two",
+        Raises:
+            DataError: when none are given.
+        """
+        if self.source is None:
+            shown = ", ".join(tensors[:3]) + (", …" if len(tensors) > 3 else "")
+            raise DataError(
+                f"no calibration data is given, and {len(tensors)} tensors have no known range: {shown}",
+                hint="--data FOLDER, FILE.npz or module:function",
             )
-            for tensor, bits in self.plan.activations.items()
-        }
-
-    def solve(self) -> None:
-        """Give every tensor its parameters."""
-        options = self.options.options
-        self.solved = SolveRequest(
-            target=self.target,
-            rule=self.rule,
-            placement=self.placement,
-            plan=self.plan,
-            ranges=self.ranges,
-            channel_wise=bool(options.channel_wise_quantization),
-            clip_bias=options.bias_clipping,
-            diagnostics=self.diagnostics,
-        )
-        solve(self.graph, self.solved)
+        return self.source
 
     def measure(self) -> None:
         """Compare with the float network, layer by layer."""
         assert self.source is not None  # noqa: S101 - the caller checks
-        count = self.options.options.measure_frames
+        count = self.options.measure_frames
         frames = self.source.select(count)
         self.measurement = measure_layers(
             self.reference, self.graph, frames, progress=self.clock.progress.advance

@@ -93,14 +93,13 @@ def _model(compilation: Compilation, digests: dict[str, str]) -> ModelReport:
 
 def _device(compilation: Compilation) -> DeviceReport:
     target, placement = compilation.target, compilation.placement
-    chosen = compilation.options.options.quantization_scale_type
     names = [layer.name for layer in layers(compilation.graph)]
     on_device = sum(placement.on_accelerator(name) for name in names)
     subgraphs = {assignment.subgraph for assignment in placement.assignments} - {None}
     return DeviceReport(
         name=target.name,
         title=target.title,
-        scale_type=target.default_scale_type if chosen is None else chosen,
+        scale_type=compilation.scale_type,
         scale_rule=compilation.rule.name,
         accelerator_layers=on_device,
         host_layers=len(names) - on_device,
@@ -109,7 +108,7 @@ def _device(compilation: Compilation) -> DeviceReport:
 
 
 def _options(compilation: Compilation) -> Iterator[OptionReport]:
-    for option in compilation.options.effective:
+    for option in compilation.resolved.effective:
         yield OptionReport(
             name=option.key,
             value=str(option.value),

@@ -98,7 +98,8 @@ class _Probe:
 
     Attributes:
         measured: pairs of layer name and kind, ``q`` cumulative or ``i`` isolated.
-        outputs: names of the network outputs that are float tensors.
+        outputs: the tensor that is measured, by name of the network output: for integers that a
+            QuantizeLinear makes, the numbers that they stand for.
     """
 
     def __init__(self, reference: Graph, quantized: Graph) -> None:
@@ -107,16 +108,17 @@ class _Probe:
         self.graph = reference.clone()
         self.results: list[Value] = []
         self.measured: list[tuple[str, str]] = []
-        floats = (value.name for value in quantized.outputs if value.type.dtype.is_float)
-        self.outputs = list(dict.fromkeys(floats))
+        self.outputs = {
+            value.name: real for value in quantized.outputs if (real := _numbers(value)) is not None
+        }
         self.scope = _unused_scope({*reference.values, *quantized.values})
         self.twins: dict[Value, Value] = {}
         self.borders: dict[Value, Value] = {}
         self.copy_quantized()
         for layer in layers(quantized):
             self.compare(layer)
-        for name in self.outputs:
-            self.expose(name)
+        for name, value in self.outputs.items():
+            self.expose(name, value)
         self.graph.set_outputs(self.results)
         infer_types(self.graph)
 
@@ -207,13 +209,21 @@ class _Probe:
         self.results += [noise.output, largest.output]
         self.measured.append((name, kind))
 
-    def expose(self, name: str) -> None:
-        pairs = (("f", self.graph.values[name]), ("q", self.twins[self.quantized.values[name]]))
+    def expose(self, name: str, measured: Value) -> None:
+        pairs = (("f", self.graph.values[measured.name]), ("q", self.twins[measured]))
         for kind, value in pairs:
             node = self.graph.add_node(
                 "Identity", [value], [(self.named("output", kind, name), value.type.with_quant(None))]
             )
             self.results.append(node.output)
+
+
+def _numbers(output: Value) -> Value | None:
+    """The float tensor that a network output is or stands for; ``None`` for one that holds no numbers."""
+    maker = output.producer
+    if maker is not None and maker.op == "QuantizeLinear":
+        return maker.value(0)
+    return output if output.type.dtype.is_float else None
 
 
 def _unused_scope(names: Iterable[str]) -> str:

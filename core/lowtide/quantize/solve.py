@@ -8,7 +8,7 @@ constants get codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -28,7 +28,8 @@ class SolveRequest:
 
     Attributes:
         rule: the scale rule in force.
-        ranges: by tensor name, for every quantized activation.
+        ranges: by tensor name, for every quantized activation that has no codes yet.
+        weight_scales: scales that are known already, by layer name: one, or one per output channel.
         channel_wise: whether depthwise weights have a scale per channel where the rule leaves that open.
         clip_bias: whether a bias that its format cannot hold saturates; otherwise the weight scale is raised
             until it fits.
@@ -39,6 +40,7 @@ class SolveRequest:
     placement: Placement
     plan: PrecisionPlan
     ranges: Mapping[str, Range]
+    weight_scales: Mapping[str, tuple[float, ...]] = attrs.field(factory=dict[str, tuple[float, ...]])
     channel_wise: bool = False
     clip_bias: bool = False
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
@@ -76,6 +78,24 @@ def tied_tensors(graph: Graph, request: SolveRequest, values: tuple[Value, ...])
         if len(widths) == 1:
             sets.union(tied)
     return sets
+
+
+def may_be_asymmetric(value: Value, around: Iterable[Layer], request: SolveRequest) -> bool:
+    """Whether a tensor may have a zero point between the layers that make and read it."""
+    if request.rule.activation == "symmetric":
+        return False
+    if request.rule.zero_points == "everywhere":
+        return True
+    if value.producer is None and not request.target.input_asymmetric:
+        return False
+    on_device = [layer for layer in around if request.placement.on_accelerator(layer.name)]
+    return all(_allows_zero_point(layer, request) for layer in on_device)
+
+
+def _allows_zero_point(layer: Layer, request: SolveRequest) -> bool:
+    rule = request.target.operators[layer.op]
+    dynamic = layer.op in MAC_OPS and mac_operands(layer.nodes[0]) is None
+    return rule.asymmetric and not (dynamic and rule.asymmetric_needs_constant)
 
 
 class _Solver:
@@ -139,7 +159,7 @@ class _Solver:
         self, members: list[Value], low: float, high: float, bits: int, maker: Layer | None
     ) -> QuantParams:
         rule = self.request.rule
-        if rule.activation == "asymmetric" and all(self.may_be_asymmetric(member) for member in members):
+        if all(self.may_be_asymmetric(member) for member in members):
             signed = rule.activation_dtype.signed
             dtype = numbers.signed_dtype(bits) if signed else numbers.unsigned_dtype(bits)
             return numbers.asymmetric(low, high, dtype)
@@ -153,17 +173,8 @@ class _Solver:
         return QuantParams(dtype, scale)
 
     def may_be_asymmetric(self, value: Value) -> bool:
-        target = self.request.target
-        maker = self.makers.get(value)
-        if maker is None and not target.input_asymmetric:
-            return False
-        around = [layer for layer in (maker, *self.readers.get(value, ())) if layer and self.on_device(layer)]
-        return all(self.allows_zero_point(layer) for layer in around)
-
-    def allows_zero_point(self, layer: Layer) -> bool:
-        rule = self.request.target.operators[layer.op]
-        dynamic = layer.op in MAC_OPS and mac_operands(layer.nodes[0]) is None
-        return rule.asymmetric and not (dynamic and rule.asymmetric_needs_constant)
+        around = [layer for layer in (self.makers.get(value), *self.readers.get(value, ())) if layer]
+        return may_be_asymmetric(value, around, self.request)
 
     def accumulator(self, maker: Layer) -> float | None:
         """The scale of the accumulator, or ``None`` for a layer that multiplies nothing."""
@@ -207,7 +218,9 @@ class _Solver:
             # Constants are known, so none needs to saturate: 1.0 is to stay 1.0.
             quant = numbers.symmetric(low, high, bits)
             return QuantParams(quant.dtype, math.ldexp(1.0, numbers.ceil_log2(quant.scale[0])))
-        if rule.activation == "asymmetric" and self.allows_zero_point(layer):
+        if rule.activation == "asymmetric" and (
+            rule.zero_points == "everywhere" or _allows_zero_point(layer, self.request)
+        ):
             signed = rule.activation_dtype.signed
             dtype = numbers.signed_dtype(bits) if signed else numbers.unsigned_dtype(bits)
             return numbers.asymmetric(low, high, dtype)

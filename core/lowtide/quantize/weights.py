@@ -39,21 +39,36 @@ def own_constant(graph: Graph, node: Node, position: int) -> Value:
 def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> None:
     """Give the weights and the bias of a node codes; those that have some keep them.
 
+    A float bias beside weights that have codes gets the scale of the accumulator.
+
     Raises:
         QuantizationError: when weights are not finite.
     """
     operands = mac_operands(node)
-    if operands is None or operands.weights.type.quant is not None:
+    if operands is None:
+        return
+    kept = operands.weights.type.quant
+    if kept is not None:
+        source = operands.activation.type.quant
+        if operands.bias is not None and operands.bias.type.quant is None and source is not None:
+            bias = _real_bias(operands, node)
+            assert bias is not None  # noqa: S101 - there is one
+            _set_bias(graph, node, bias, source, kept, request)
         return
     weights = own_constant(graph, node, 1)
     assert weights.constant is not None  # noqa: S101 - mac_operands checked it
     real = weights.constant.array()
     if not np.isfinite(real).all():
         raise QuantizationError("the weights hold NaN or infinity", place=f"{node.place}, {weights.name}")
-    quant = _weight_quant(real, operands, node, bits, request)
+    known = request.weight_scales.get(node.layer or node.output.name)
+    if known is not None:
+        axis = operands.axis if len(known) > 1 else None
+        quant = QuantParams(numbers.signed_dtype(bits), known, 0, axis)
+    else:
+        quant = _weight_quant(real, operands, node, bits, request)
     bias = _real_bias(operands, node)
     activation = operands.activation.type.quant
-    if activation is not None:
+    if activation is not None and known is None:
         quant = _scale_zeros(real, quant, bias, activation, request)
         quant = _make_room(real, quant, bias, activation, node, request)
     codes = numbers.quantize(real, quant, half="away")

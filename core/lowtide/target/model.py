@@ -36,6 +36,8 @@ class ScaleRule:
         activation_dtype: the 8-bit type of asymmetric codes.
         activation_scale: ``free``; ``power-of-two``; or ``accumulator``, that of the accumulator times a
             power of two.
+        zero_points: under an asymmetric rule, at the operators that are ``listed`` as such, or
+            ``everywhere``.
         weight_scale: ``free`` or ``power-of-two``.
         weight_granularity: ``per-tensor``; ``per-channel``; ``per-channel-depthwise`` where the user switches
             it on.
@@ -49,6 +51,7 @@ class ScaleRule:
     activation: Literal["symmetric", "asymmetric"]
     activation_dtype: DType = DType.UINT8
     activation_scale: Literal["free", "power-of-two", "accumulator"] = "free"
+    zero_points: Literal["listed", "everywhere"] = "listed"
     weight_scale: Literal["free", "power-of-two"] = "free"
     weight_granularity: Literal["per-tensor", "per-channel", "per-channel-depthwise"] = "per-tensor"
     weight_codes: Literal["narrow", "full"] = "narrow"
@@ -122,6 +125,8 @@ class Target:
         default_scale_type: what is used when the user says nothing.
         refused_scale_types: numbers that exist but not here, each with the reason and what to use instead.
         bits: widths that tensors may have.
+        keeps_codes: whether a network that is quantized already runs as it is: signed or unsigned codes,
+            float layers between quantized ones, any requantization.
         max_subgraphs: how many separate parts of a network the accelerator takes.
         operators: by ONNX name; an operator that is not listed runs on the host.
         input_asymmetric: whether network inputs may have a zero point.
@@ -140,6 +145,7 @@ class Target:
     refused_scale_types: Mapping[int, str] = attrs.field(factory=dict[int, str])
     bits: tuple[int, ...] = (8, 16)
     bias: BiasFormat = attrs.field(factory=BiasFormat)
+    keeps_codes: bool = False
     max_subgraphs: int = 16
     operators: Mapping[str, OperatorRule]
     input_asymmetric: bool = False

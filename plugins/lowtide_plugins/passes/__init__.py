@@ -8,6 +8,7 @@ from lowtide.plugin import PassSpec, hookimpl
 
 _PASSES = {
     "fold-qdq": ("fold QuantizeLinear and DequantizeLinear into types", "quantization:FoldQdq"),
+    "drop-inner-codes": ("take out quantization inside a layer", "quantization:DropInnerCodes"),
     "infer-shapes": ("infer dtype and shape of every tensor", "housekeeping:InferShapes"),
     "prune": ("remove nodes and constants that reach no output", "housekeeping:Prune"),
     "fold-constants": ("evaluate nodes whose operands are all known", "constants:FoldConstants"),

@@ -11,8 +11,9 @@ from lowtide.errors import ModelError
 from lowtide.ir import Array, Constant, DType, Graph, Node, QuantParams, TensorType, Value
 from lowtide.ir.types import QUANTIZED_DTYPES
 from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide.quantize.codes import same_numbers
 from lowtide.quantize.numbers import quantize
-from lowtide_plugins.passes.rewrite import Tally, array_of, rename
+from lowtide_plugins.passes.rewrite import Tally, array_of, bypass, rename, sole_reader
 
 MOVING_CODES = frozenset(
     {
@@ -39,11 +40,11 @@ MOVING_CODES = frozenset(
 class FoldQdq(Pass):
     """Folds pairs of QuantizeLinear and DequantizeLinear into the types of values.
 
-    Effect: what a QuantizeLinear reads gets its parameters as type, unless somebody reads it unquantized, or
-    with other parameters, or the network returns it: then an Identity with these parameters stands for the
-    pair. Codes behind a DequantizeLinear, and constants behind a pair, become constants with a type.
-    Operators that move codes between the two work on the value itself. Nodes at the ends of a network that
-    takes or returns integers stay, and so do those whose scale is computed, which is noted.
+    Precondition: shapes are inferred. Effect: what a QuantizeLinear reads gets its parameters as type, unless
+    somebody reads it unquantized, or with other parameters, or the network returns it: then an Identity with
+    these parameters stands for the pair. Codes behind a DequantizeLinear, and constants behind a pair, become
+    constants with a type. Operators that move codes between the two work on the value itself. Nodes at the
+    ends of a network that takes or returns integers stay. It refuses those whose scale is computed.
 
     Source: ONNX operators QuantizeLinear and DequantizeLinear, opset 21.
     """
@@ -167,8 +168,6 @@ class _Folder:
                 "Identity", [value], [(self.graph.fresh_name(f"{name}_copy"), copy)], before=node
             ).output
         self.graph.replace_uses(node.output, value)
-        if value.producer is not None:
-            value.producer.location = value.producer.location.merged(node.location)
         self.graph.remove(node)
         if returned:
             rename(self.graph, value, name)
@@ -262,3 +261,59 @@ _LAYOUTS = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 def _shown(quant: QuantParams) -> str:
     scales = f"{quant.scale[0]:.6g}" if len(quant.scale) == 1 else f"{len(quant.scale)} scales"
     return f"{quant.dtype} codes, scale {scales}, zero point {quant.zero_point[0]}"
+
+
+@attrs.frozen(kw_only=True)
+class DropInnerCodes(Pass):
+    """Takes out quantization that changes nothing and would keep layers from being fused.
+
+    Precondition: Q/DQ pairs are folded. Effect, always with the same codes in the results: codes between an
+    operator and the Relu behind it go when the result has the same ones, or move to it when it has none; an
+    Identity between codes for the same numbers goes, be they signed or unsigned. It refuses what would round
+    differently.
+
+    Source: a clamp at the zero point and rounding to the same codes commute, since both keep order.
+    """
+
+    name: ClassVar[str] = "drop-inner-codes"
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        """See `Pass.run`."""
+        tally = Tally()
+        for node in graph:
+            match node.op:
+                case "Relu":
+                    self._relu(graph, node, tally)
+                case "Identity":
+                    self._identity(graph, node, tally)
+                case _:
+                    pass
+        moved = tally.counters.get("relu", 0)
+        if moved:
+            text = f"the codes in front of {moved} Relu are taken out: those behind are the same without them"
+            ctx.diagnostics.info("LT861", graph.name, text)
+        return tally.outcome()
+
+    def _relu(self, graph: Graph, node: Node, tally: Tally) -> None:
+        before, after = node.value(0), node.output
+        quant = before.type.quant
+        if quant is None or before.producer is None or sole_reader(graph, before) is not node:
+            return
+        if after.type.quant not in {None, quant}:
+            tally.refuse(
+                node, f"{before.name} has other codes than {after.name}; they would have to be equal."
+            )
+            return
+        graph.retype(before, before.type.with_quant(None))
+        graph.retype(after, after.type.with_quant(quant))
+        tally.count("relu")
+
+    def _identity(self, graph: Graph, node: Node, tally: Tally) -> None:
+        before, after = node.value(0).type.quant, node.output.type.quant
+        if before is None or after is None or not same_numbers(before, after):
+            return
+        graph.retype(node.output, node.output.type.with_quant(before))
+        if bypass(graph, node, node.value(0), tally):
+            tally.count("copy")
+        else:
+            graph.retype(node.output, node.output.type.with_quant(after))

@@ -15,7 +15,8 @@ import pytest
 import lowtide
 from lowtide.compiler.progress import Clock, Progress
 from lowtide.compiler.result import CompileResult
-from lowtide.compiler.stages import Compilation, CompileRequest
+from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.stages import Compilation
 from lowtide.errors import (
     DataError,
     LowtideError,
@@ -71,7 +72,7 @@ def test_a_compile_that_cannot_begin_says_why(
 def test_the_device_sets_options_and_the_user_overrides_them() -> None:
     compilation = begin(target="generic", tensor_bits=8)
     assert compilation.target.name == "generic"
-    origins = {option.key: option.origin for option in compilation.options.effective}
+    origins = {option.key: option.origin for option in compilation.resolved.effective}
     assert origins["tensor_bits"] == "test"
 
 
@@ -86,7 +87,7 @@ def test_missing_data_is_asked_for() -> None:
         lowtide.compile(MODEL, target="am68a", registry=REGISTRY)
 
 
-def test_a_network_that_is_quantized_already_is_refused() -> None:
+def test_a_graph_that_is_quantized_by_nodes_is_refused() -> None:
     graph = parse_graph("""graph "g" {
   input %x: float32[1, 2]
   const %s: float32[] = [0.5]
@@ -96,7 +97,7 @@ def test_a_network_that_is_quantized_already_is_refused() -> None:
   return %y
 }
 """)
-    with pytest.raises(UnsupportedModelError, match="quantized already"):
+    with pytest.raises(UnsupportedModelError, match="fold-qdq"):
         lowtide.compile(graph, target="generic", data=np.zeros((2, 1, 2), np.float32), registry=REGISTRY)
 
 

@@ -13,7 +13,7 @@ from unit.passes_builtin.equivalence import Builder, check, ops, reasons, regist
 def test_every_pass_says_what_it_needs_does_and_refuses() -> None:
     plugins = registry()
     specs = plugins.all(PassSpec)
-    assert len(specs) == 12
+    assert len(specs) == 14
     for spec in specs:
         kind: type[Pass] = plugins.load(PassSpec, spec.name)
         assert kind.name == spec.name

@@ -29,6 +29,9 @@ HANDLERS: Mapping[str, Callable[[Builder], None]] = {
 }
 """What translates each operator; all others are refused by name."""
 
+SCALE_TYPE = 3
+"""The vendor's number for networks with the codes of TFLite."""
+
 POST_PROCESSING = frozenset({"TFLite_Detection_PostProcess"})
 """Custom operators that may end a network: they stay on the host, and the network ends before them."""
 
@@ -95,6 +98,8 @@ def import_model(model: TfliteModel, request: ImportRequest, *, name: str) -> Gr
         verify(graph)
     except GraphError as error:
         raise ModelError(error.message, place=error.place, hint=error.hint) from error
+    if any(value.type.quant is not None and not value.is_constant for value in graph.values.values()):
+        request.scale_type = SCALE_TYPE
     return graph
 
 

@@ -1,0 +1,178 @@
+"""Networks that bring their own codes: keep them, repair what the device has in another form, fill gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lowtide.calibrate import Range
+from lowtide.compiler.calibration import calibrate_tensors, improve_weights
+from lowtide.compiler.floats import solve_request
+from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError
+from lowtide.ir import Graph, layers
+from lowtide.options import CompileOptions
+from lowtide.precision import PrecisionPlan, precision_classes
+from lowtide.quantize.codes import quantized_activations
+from lowtide.quantize.legal import Finding, legalize
+from lowtide.quantize.missing import infer_missing
+from lowtide.quantize.operands import mac_operands
+from lowtide.quantize.solve import solve
+from lowtide.target import ScaleRule, Target, place, scale_rule
+
+if TYPE_CHECKING:
+    from lowtide.compiler.stages import Compilation
+
+SHOWN = 10
+"""How many reasons a refusal lists."""
+
+
+def quantized_already(graph: Graph, options: CompileOptions) -> bool:
+    """Whether the network has codes.
+
+    Raises:
+        UnsupportedModelError: when the options say that it must not, or for a graph that came from no
+            frontend and holds them in pairs of nodes.
+    """
+    for node in graph:
+        source = node.operand(0)
+        maker = source.producer if source is not None and node.op == "DequantizeLinear" else None
+        if maker is not None and maker.op == "QuantizeLinear" and maker.value(1).is_constant:
+            raise UnsupportedModelError(
+                "the graph is quantized by nodes; its types should say so",
+                place=node.place,
+                hint="run the pass fold-qdq on it first",
+            )
+    found = quantized_activations(graph)
+    if found and options.prequantized_model is False:
+        raise UnsupportedModelError(
+            f"the model is quantized already: {found[0].name} has {found[0].type.storage} codes",
+            place="advanced_options:prequantized_model=0",
+            hint="leave the option out to keep the codes, or use --set recalibrate=data to make new ones",
+        )
+    return bool(found)
+
+
+def choose_rule(c: Compilation, prescribed: int | None) -> tuple[int, ScaleRule]:
+    """The scale rule that suits the codes, unless the user chose one.
+
+    Args:
+        c: the compilation, whose rule is that of the options or of the device.
+        prescribed: the number that the format of the model prescribes.
+
+    Raises:
+        UnsupportedByTargetError: when the device refuses what the format prescribes.
+    """
+    if c.options.quantization_scale_type is not None:
+        return c.scale_type, c.rule
+    if prescribed is not None and c.options.recalibrate == "no":
+        return prescribed, scale_rule(c.target, prescribed)
+    if c.rule.activation == "symmetric" and _all_powers(c.graph):
+        for number, rule in sorted(c.target.scale_rules.items()):
+            if rule.activation_scale == "power-of-two":
+                return number, rule
+    return c.scale_type, c.rule
+
+
+def _all_powers(graph: Graph) -> bool:
+    quants = [value.type.quant for value in quantized_activations(graph)]
+    scales = [scale for quant in quants if quant is not None for scale in quant.scale]
+    return all(math.frexp(scale)[0] == 0.5 for scale in scales)
+
+
+def keep_codes(c: Compilation) -> None:
+    """All stages between placing and measuring for a network that has codes.
+
+    Raises:
+        UnsupportedByTargetError: listing what the device cannot take.
+        DataError: when scales are missing that only frames can give.
+    """
+    convert = c.options.recalibrate == "convert"
+    c.plan = _plan(c.graph, c)
+    request = solve_request(c)
+    if c.target.keeps_codes:
+        c.solved = request
+        c.ranges = _ranges(c.graph, ())
+        return
+    with c.clock.stage("check"):
+        legal = legalize(c.graph, request, convert=convert)
+        report(c, legal.findings)
+        if legal.refused:
+            raise refusal(legal.refused, c.target, c.rule)
+        inferred = infer_missing(c.graph, request)
+        for name, other in inferred.from_others.items():
+            c.diagnostics.info("LT862", name, f"it has no scale in the model and takes that of {other}")
+    c.plan = _plan(c.graph, c)
+    missing = [name for name in inferred.open if name not in legal.ranges]
+    known = {**inferred.ranges, **legal.ranges}
+    c.ranges = {**known, **calibrate_tensors(c, missing)}
+    for name in (*inferred.ranges, *missing):
+        if name not in legal.ranges:
+            origin = "calibration" if name in missing else "the operator that makes it"
+            c.diagnostics.info("LT862", name, f"it has no scale in the model; its range comes from {origin}")
+    with c.clock.stage("solve"):
+        c.solved = solve_request(c)
+        solve(c.graph, c.solved)
+    if legal.ranges and c.source is not None:
+        improve_weights(c)
+    c.ranges = _ranges(c.graph, c.ranges.items())
+    c.placement = place(c.graph, c.target, c.options, c.diagnostics)
+
+
+def report(c: Compilation, findings: Iterable[Finding]) -> None:
+    """Tell what was changed, one line for each kind of change."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.code, finding.action), []).append(finding)
+    for (code, action), group in groups.items():
+        first = group[0]
+        others = f"; so do {len(group) - 1} more, as {group[1].tensor}" if len(group) > 1 else ""
+        place = f"{first.place}, {first.tensor}"
+        if action == "repaired":
+            c.diagnostics.info(code, place, f"{first.message}{others}")
+        elif action == "converted":
+            text = f"{first.message}; it gets new codes for the same range{others}"
+            c.diagnostics.warning(code, place, text)
+
+
+def refusal(findings: tuple[Finding, ...], target: Target, rule: ScaleRule) -> UnsupportedByTargetError:
+    """The error that lists what a device cannot take, and the ways out."""
+    first, others = findings[0], findings[1:SHOWN]
+    error = UnsupportedByTargetError(
+        f"{target.name} with scale rule {rule.name} cannot take {len(findings)} of the model's scales: "
+        f"{first.tensor}: {first.message}",
+        place=first.place,
+        hint="--set recalibrate=convert keeps the ranges and makes codes that the device has; --set "
+        "recalibrate=data calibrates anew; or choose a device with zero points and a scale per channel",
+    )
+    for other in others:
+        error.add_note(f"{other.place}, {other.tensor}: {other.message}")
+    if len(findings) > SHOWN:
+        error.add_note(f"and {len(findings) - SHOWN} more; `lowtide check` lists all")
+    return error
+
+
+def _plan(graph: Graph, c: Compilation) -> PrecisionPlan:
+    """Widths as the codes have them; tensors without codes take that of their class."""
+    default = c.options.tensor_bits
+    activations: dict[str, int] = {}
+    for group in precision_classes(graph, c.target, c.placement):
+        quants = {name: graph.values[name].type.quant for name in group.tensors}
+        widest = max((quant.bits for quant in quants.values() if quant is not None), default=default)
+        activations |= {name: widest if quant is None else quant.bits for name, quant in quants.items()}
+    weights: dict[str, int] = {}
+    for layer in layers(graph):
+        if c.placement.on_accelerator(layer.name):
+            operands = mac_operands(layer.nodes[0])
+            quant = operands.weights.type.quant if operands is not None else None
+            weights[layer.name] = default if quant is None else quant.bits
+    return PrecisionPlan(activations, weights)
+
+
+def _ranges(graph: Graph, known: Iterable[tuple[str, Range]]) -> dict[str, Range]:
+    found = {
+        value.name: Range(*value.type.quant.range)
+        for value in quantized_activations(graph)
+        if value.type.quant is not None
+    }
+    return {**found, **dict(known)}

@@ -1,0 +1,117 @@
+"""Scales that a quantized network leaves out, as far as arithmetic gives them.
+
+Networks that were quantized for other devices have scales only where those devices need them, often at the
+inputs of convolutions alone.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from lowtide.calibrate import Range
+from lowtide.ir import Graph, Layer, Node, QuantParams, Value, layers
+from lowtide.precision import layer_reads, quantized_values
+from lowtide.quantize.solve import SolveRequest
+
+BOUNDED = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+"""Operators whose results lie within known limits, whatever they read."""
+
+WITHIN_INPUT = frozenset({"AveragePool", "GlobalAveragePool", "Relu"})
+"""Operators whose results lie within the range of their operand, or are 0."""
+
+
+@attrs.define
+class Inferred:
+    """What was found.
+
+    Attributes:
+        from_others: the tensor that each tensor takes its parameters from.
+        ranges: ranges that follow from an operator, for the solver.
+        open: tensors that nothing is known of.
+    """
+
+    from_others: dict[str, str] = attrs.field(factory=dict[str, str])
+    ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
+    open: tuple[str, ...] = ()
+
+
+def infer_missing(graph: Graph, request: SolveRequest) -> Inferred:
+    """Give tensors without codes those of a neighbour where the values are the same or within its range.
+
+    The operators that the device fuses into one layer count as one: the values between them have no codes.
+    """
+    found = Inferred()
+    values = [v for v in quantized_values(graph, request.target, request.placement) if v.type.quant is None]
+    neighbours = _Neighbours(graph, request)
+    while True:
+        before = len(found.from_others)
+        for value in values:
+            source = neighbours.source(value) if value.type.quant is None else None
+            if source is not None:
+                graph.retype(value, value.type.with_quant(source.type.quant))
+                found.from_others[value.name] = source.name
+        if len(found.from_others) == before:
+            break
+    left = [value for value in values if value.type.quant is None]
+    for value in left:
+        limits = neighbours.limits(value)
+        if limits is not None:
+            found.ranges[value.name] = Range(*limits)
+    found.open = tuple(value.name for value in left if value.name not in found.ranges)
+    return found
+
+
+class _Neighbours:
+    def __init__(self, graph: Graph, request: SolveRequest) -> None:
+        self.request = request
+        self.makers: dict[Value, Layer] = {}
+        self.readers: dict[Value, list[Layer]] = {}
+        for layer in layers(graph):
+            self.makers.update(dict.fromkeys(layer.outputs, layer))
+            for value in layer.inputs:
+                self.readers.setdefault(value, []).append(layer)
+
+    def source(self, value: Value) -> Value | None:
+        """A tensor with codes that suit `value` too; ``None`` when there is none, or several that differ."""
+        maker = self.makers.get(value)
+        if maker is not None:
+            head = maker.nodes[0]
+            tied = self.moves_codes(maker) or (len(maker.nodes) == 1 and head.op in WITHIN_INPUT)
+            reads = [v for v in layer_reads(maker) if v.type.quant is not None] if tied else []
+            if reads and len(reads) == len(layer_reads(maker)) and _agree(reads):
+                return reads[0]
+        behind = [
+            layer.output
+            for layer in self.readers.get(value, ())
+            if self.moves_codes(layer)
+            and layer.output.type.quant is not None
+            and len(layer_reads(layer)) == 1
+        ]
+        return behind[0] if behind and _agree(behind) else None
+
+    def moves_codes(self, layer: Layer) -> bool:
+        """Whether a layer writes the codes that it reads; a copy does, wherever it runs."""
+        operator = self.request.target.operators.get(layer.op)
+        return layer.op == "Identity" or (operator is not None and operator.kind == "same-codes")
+
+    def limits(self, value: Value) -> tuple[float, float] | None:
+        """The limits that the operator that makes `value` sets."""
+        maker = self.makers.get(value)
+        if maker is None or value is not maker.output:
+            return None
+        last = maker.nodes[-1]
+        return BOUNDED.get(last.op) or (_clip_limits(last) if last.op == "Clip" else None)
+
+
+def _agree(values: list[Value]) -> bool:
+    first: QuantParams | None = values[0].type.quant
+    return all(value.type.quant == first for value in values)
+
+
+def _clip_limits(node: Node) -> tuple[float, float] | None:
+    limits: list[float] = []
+    for operand in node.inputs[1:]:
+        if operand is None or operand.constant is None or operand.constant.size != 1:
+            return None
+        limits.append(float(operand.constant.array().reshape(())))
+    return (limits[0], limits[1]) if len(limits) == 2 else None
