@@ -23,6 +23,9 @@ from lowtide.target import ScaleRule, Target, place, scale_rule
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
 
+TFLITE = 3
+"""The scale type of networks with the codes of TFLite; the option prequantized_model is about ONNX alone."""
+
 SHOWN = 10
 """How many reasons a refusal lists."""
 
@@ -44,7 +47,7 @@ def quantized_already(graph: Graph, options: CompileOptions) -> bool:
                 hint="run the pass fold-qdq on it first",
             )
     found = quantized_activations(graph)
-    if found and options.prequantized_model is False:
+    if found and options.prequantized_model is False and options.quantization_scale_type != TFLITE:
         raise UnsupportedModelError(
             f"the model is quantized already: {found[0].name} has {found[0].type.storage} codes",
             place="advanced_options:prequantized_model=0",

@@ -267,10 +267,9 @@ def _shown(quant: QuantParams) -> str:
 class DropInnerCodes(Pass):
     """Takes out quantization that changes nothing and would keep layers from being fused.
 
-    Precondition: Q/DQ pairs are folded. Effect, always with the same codes in the results: codes between an
-    operator and the Relu behind it go when the result has the same ones, or move to it when it has none; an
-    Identity between codes for the same numbers goes, be they signed or unsigned. It refuses what would round
-    differently.
+    Precondition: Q/DQ pairs are folded. Effect: codes between an operator and the Relu behind it go when the
+    result has the same ones, or move to it when it has none; an Identity between codes for the same numbers
+    goes, be they signed or unsigned; all results keep their codes. It refuses what would round differently.
 
     Source: a clamp at the zero point and rounding to the same codes commute, since both keep order.
     """

@@ -14,8 +14,8 @@ import pytest
 
 import lowtide
 from lowtide.compiler.progress import Clock, Progress
-from lowtide.compiler.result import CompileResult
 from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.result import CompileResult
 from lowtide.compiler.stages import Compilation
 from lowtide.errors import (
     DataError,
