@@ -66,9 +66,9 @@ def command(
     (session.target_device); MODEL and --target are stronger.
     """
     given = given_options(options_file, assignments)
-    model = model or _required(given.model(), "no model is given", "MODEL", "model_path")
+    model = model or required(given.model(), "no model is given", "MODEL", "model_path")
     named = given.named_target(registry_of(ctx)) if target is None else target
-    target = _required(named, "no device is given", "--target NAME", "target_device")
+    target = required(named, "no device is given", "--target NAME", "target_device")
     check_free(output, force=force)
     flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
@@ -91,7 +91,7 @@ def command(
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
 
 
-def _required(found: F | None, missing: str, flag: str, key: str) -> F:
+def required(found: F | None, missing: str, flag: str, key: str) -> F:
     """What the command line or the configuration says."""
     if found is None:
         where = f"as session.{key} of a model-zoo configuration with --options"

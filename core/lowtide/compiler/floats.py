@@ -34,7 +34,7 @@ def quantize_float(c: Compilation) -> None:
     Raises:
         DataError: when frames are needed and none are given.
     """
-    c.encodings = _read_encodings(c)
+    c.encodings = read_encodings(c)
     c.plan = _widths(c)
     values = [value.name for value in quantized_values(c.graph, c.target, c.placement)]
     missing = [name for name in values if name not in c.encodings.ranges]
@@ -64,7 +64,13 @@ def solve_request(c: Compilation) -> SolveRequest:
     )
 
 
-def _read_encodings(c: Compilation) -> Encodings:
+def read_encodings(c: Compilation) -> Encodings:
+    """Ask every source what it knows of the placed network.
+
+    Raises:
+        PluginError: naming a source that returns something else.
+        OptionError: when the user says that the model brings its scales and nobody finds any.
+    """
     request = EncodingRequest(
         graph=c.graph,
         target=c.target,

@@ -91,7 +91,7 @@ def keep_codes(c: Compilation) -> None:
         DataError: when scales are missing that only frames can give.
     """
     convert = c.options.recalibrate == "convert"
-    c.plan = _plan(c.graph, c)
+    c.plan = plan_of_codes(c.graph, c)
     request = solve_request(c)
     if c.target.keeps_codes:
         c.solved = request
@@ -105,7 +105,7 @@ def keep_codes(c: Compilation) -> None:
         inferred = infer_missing(c.graph, request)
         for name, other in inferred.from_others.items():
             c.diagnostics.info("LT862", name, f"it has no scale in the model and takes that of {other}")
-    c.plan = _plan(c.graph, c)
+    c.plan = plan_of_codes(c.graph, c)
     missing = [name for name in inferred.open if name not in legal.ranges]
     known = {**inferred.ranges, **legal.ranges}
     c.ranges = {**known, **calibrate_tensors(c, missing)}
@@ -155,7 +155,7 @@ def refusal(findings: tuple[Finding, ...], target: Target, rule: ScaleRule) -> U
     return error
 
 
-def _plan(graph: Graph, c: Compilation) -> PrecisionPlan:
+def plan_of_codes(graph: Graph, c: Compilation) -> PrecisionPlan:
     """Widths as the codes have them; tensors without codes take that of their class."""
     default = c.options.tensor_bits
     activations: dict[str, int] = {}

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from lowtide.ir import Graph, Layer, Value, layers
+from lowtide.ir import DType, Graph, Layer, Value, layers
 from lowtide.quantize.operands import data_operands
 from lowtide.target import Placement, Target
 
@@ -77,7 +77,7 @@ def quantized_values(graph: Graph, target: Target, placement: Placement) -> tupl
         for value in layer_reads(layer):
             found[value] = None
         if target.operators[layer.op].kind != "float":
-            found.update(dict.fromkeys(value for value in layer.outputs if value.type.dtype.is_float))
+            found.update(dict.fromkeys(v for v in layer.outputs if v.type.dtype is DType.FLOAT32))
     executed = (*graph.inputs, *(value for node in graph for value in node.outputs))
     return tuple(value for value in executed if value in found)
 

@@ -22,6 +22,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "weights_constant": ("truth", "whether the second operand is known at compile time"),
     "input_dtype": ("text", "element type of the first operand, as float32"),
     "output_dtype": ("text", "element type of the first result"),
+    "requantizes": ("truth", "whether the first result has other codes than the first operand"),
     "rank": ("number", "number of dimensions of the first operand"),
     "shape": ("number*", "shape of the first operand"),
     "elements": ("number", "number of elements of the first operand"),
@@ -96,6 +97,7 @@ def node_facts(node: Node, *, layer_size: int = 1) -> dict[str, FactValue]:
         layer_size=layer_size,
         constant_inputs=tuple(value.is_constant for value in given),
         output_dtype=node.output.type.dtype.value,
+        requantizes=bool(given) and node.output.type.quant not in {None, given[0].type.quant},
     )
     facts.update(_shape_facts(node))
     if node.op in _WINDOWED:

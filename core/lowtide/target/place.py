@@ -10,11 +10,14 @@ import attrs
 
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import GraphError, OptionError, nearest
-from lowtide.ir import Graph, Layer, layers
+from lowtide.ir import DType, Graph, Layer, layers
 from lowtide.ir.schema import known_ops
 from lowtide.target.constraints import check_node
 from lowtide.target.model import Target
 from lowtide.target.partition import partition
+
+BORDER = frozenset({"DequantizeLinear", "QuantizeLinear"})
+"""Operators that stay where a network takes or gives integers; elsewhere codes are types of values."""
 
 
 class PlacementOptions(Protocol):
@@ -166,11 +169,14 @@ def _limit(target: Target, options: PlacementOptions) -> int:
 def _refusal(layer: Layer, target: Target, bits: int) -> _Refusal | None:
     """Why the device cannot take a layer, ``None`` when it can."""
     rule = target.operators.get(layer.op)
-    reads = [value.type.dtype.is_float for value in layer.inputs]
-    writes = [value.type.dtype.is_float for value in layer.outputs]
+    if layer.op in BORDER:
+        return _Refusal(f"{layer.op}: converts numbers at an end of the network that takes or gives integers")
+    reads = [value.type.dtype is DType.FLOAT32 for value in layer.inputs]
+    writes = [value.type.dtype is DType.FLOAT32 for value in layer.outputs]
     computes = rule is not None and rule.kind == "float"
     if (reads and not any(reads)) or not (any(writes) or computes):
-        return _Refusal(f"{layer.op}: works on integers that are not codes")
+        wide = any(value.type.dtype.is_float for value in (*layer.inputs, *layer.outputs))
+        return _Refusal(f"{layer.op}: works on {'float64' if wide else 'integers that are not codes'}")
     for node in layer.nodes:
         if node.op not in target.operators:
             return _Refusal(f"{node.op}: not supported by the device")

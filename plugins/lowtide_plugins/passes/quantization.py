@@ -309,7 +309,7 @@ class DropInnerCodes(Pass):
 
     def _identity(self, graph: Graph, node: Node, tally: Tally) -> None:
         before, after = node.value(0).type.quant, node.output.type.quant
-        if before is None or after is None or not same_numbers(before, after):
+        if before is None or not (after is None or same_numbers(before, after)):
             return
         graph.retype(node.output, node.output.type.with_quant(before))
         if bypass(graph, node, node.value(0), tally):

@@ -207,7 +207,7 @@ CASES: Mapping[tuple[str, str], tuple[Case, Case]] = {
     ("Pow", CONSTANT): (two("Pow", "4"), two("Pow", "4", "input")),
     ("Clip", "clip_min <= 0 < clip_max"): (clip(0.0, 6.0), clip(-6.0, 0.0)),
     ("Erf", "layer_size > 1"): (one("Erf", "4", layer_size=5), one("Erf", "4")),
-    ("Identity", "layer_size > 1"): (one("Identity", "4", layer_size=2), one("Identity", "4")),
+    ("Identity", "layer_size > 1 or requantizes"): (one("Identity", "4", layer_size=2), one("Identity", "4")),
     ("Dropout", "layer_size > 1"): (one("Dropout", "4", layer_size=2), one("Dropout", "4")),
     ("Softmax", "axis in (-1, -2)"): (one("Softmax", "1, 9"), one("Softmax", "1, 9, 2, 2", "axis=1")),
     ("TopK", "axis == -2"): (top_k(2), top_k(-1)),

@@ -1,0 +1,76 @@
+"""What a compile would meet, found out without data."""
+
+from __future__ import annotations
+
+import attrs
+
+from lowtide.compiler.floats import read_encodings, solve_request
+from lowtide.compiler.prequantized import plan_of_codes
+from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.stages import Compilation
+from lowtide.ir import Layer, layers
+from lowtide.precision import quantized_values
+from lowtide.quantize.legal import Finding, legalize
+from lowtide.quantize.missing import infer_missing
+from lowtide.target import place
+
+
+@attrs.frozen(kw_only=True)
+class Preflight:
+    """The outcome.
+
+    Attributes:
+        compilation: as far as it went: imported, prepared, placed.
+        layers: all layers of the prepared network.
+        findings: scales of a quantized network that do not suit the device.
+        inferred: tensors of a quantized network that take their parameters from another, with that one.
+        needs_data: tensors whose ranges only calibration can give.
+    """
+
+    compilation: Compilation
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...] = ()
+    inferred: dict[str, str] = attrs.field(factory=dict[str, str])
+    needs_data: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """What would stop a compile."""
+        return tuple(finding for finding in self.findings if finding.action == "refused")
+
+
+def check(request: CompileRequest) -> Preflight:
+    """Import, prepare and place a network, and hold its scales against the rules of the device.
+
+    Raises:
+        LowtideError: for whatever stops a compile before its scales are looked at.
+    """
+    c = Compilation.begin(request)
+    c.import_model()
+    c.prepare()
+    c.placement = place(c.graph, c.target, c.options, c.diagnostics)
+    found = layers(c.graph)
+    if c.is_float:
+        return Preflight(compilation=c, layers=found)
+    if c.prequantized:
+        return _quantized(c, found)
+    c.encodings = read_encodings(c)
+    values = quantized_values(c.graph, c.target, c.placement)
+    missing = tuple(value.name for value in values if value.name not in c.encodings.ranges)
+    return Preflight(compilation=c, layers=found, needs_data=missing)
+
+
+def _quantized(c: Compilation, found: tuple[Layer, ...]) -> Preflight:
+    if c.target.keeps_codes:
+        return Preflight(compilation=c, layers=found)
+    c.plan = plan_of_codes(c.graph, c)
+    request = solve_request(c)
+    legal = legalize(c.graph, request, convert=c.options.recalibrate == "convert")
+    inferred = infer_missing(c.graph, request)
+    return Preflight(
+        compilation=c,
+        layers=found,
+        findings=tuple(legal.findings),
+        inferred=inferred.from_others,
+        needs_data=tuple(name for name in inferred.open if name not in legal.ranges),
+    )
