@@ -175,7 +175,7 @@ def _refusal(layer: Layer, target: Target, bits: int) -> _Refusal | None:
     writes = [value.type.dtype is DType.FLOAT32 for value in layer.outputs]
     computes = rule is not None and rule.kind == "float"
     if (reads and not any(reads)) or not (any(writes) or computes):
-        wide = any(value.type.dtype.is_float for value in (*layer.inputs, *layer.outputs))
+        wide = any(value.type.dtype is DType.FLOAT64 for value in (*layer.inputs, *layer.outputs))
         return _Refusal(f"{layer.op}: works on {'float64' if wide else 'integers that are not codes'}")
     for node in layer.nodes:
         if node.op not in target.operators:
