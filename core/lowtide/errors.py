@@ -144,3 +144,13 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
         return "none is known"
     listing = ", ".join(names[:30])
     return f"known: {listing}{', …' if len(names) > 30 else ''}"
+
+
+def short_name(name: str) -> str:
+    """A name for tables and messages: of the joined names of a fused TFLite tensor the first and a count.
+
+    >>> short_name("net/relu;net/conv;net/bias")
+    'net/relu (+2)'
+    """
+    first, *rest = name.split(";")
+    return f"{first} (+{len(rest)})" if rest else name

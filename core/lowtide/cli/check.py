@@ -16,6 +16,7 @@ from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import given_options, option_options
 from lowtide.compiler.check import Preflight, check
 from lowtide.compiler.request import CompileRequest
+from lowtide.errors import short_name
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, spaced
 
@@ -64,7 +65,7 @@ def _tables(found: Preflight) -> Iterator[RenderableType]:
     yield from _scales(found)
     for diagnostic in found.compilation.diagnostics:
         hint = f" ({diagnostic.hint})" if diagnostic.hint else ""
-        yield Text(f"{diagnostic.code} {diagnostic.place}: {diagnostic.message}{hint}")
+        yield Text(f"{diagnostic.code} {short_name(diagnostic.place)}: {diagnostic.message}{hint}")
     yield _verdict(found)
 
 
@@ -90,7 +91,7 @@ def _host(found: Preflight) -> Iterator[Table]:
     if off:
         table = new_table("layers on the host", "layer", "operator", "reason", "remedy")
         for entry in off:
-            table.add_row(*map(Text, (entry.layer, entry.op, entry.reason, entry.hint)))
+            table.add_row(*map(Text, (short_name(entry.layer), entry.op, entry.reason, entry.hint)))
         yield table
 
 
@@ -100,7 +101,10 @@ def _findings(found: Preflight) -> Iterator[Table]:
         for entry in found.findings:
             style = STYLES.get(entry.action, "")
             table.add_row(
-                Text(entry.code), Text(entry.tensor), Text(entry.message), Text(entry.action, style=style)
+                Text(entry.code),
+                Text(short_name(entry.tensor)),
+                Text(entry.message),
+                Text(entry.action, style=style),
             )
         yield table
 
@@ -110,9 +114,9 @@ def _scales(found: Preflight) -> Iterator[Table]:
         return
     table = new_table("scales that the model leaves out", "tensor", "comes from")
     for name, other in found.inferred.items():
-        table.add_row(Text(name), Text(other))
+        table.add_row(Text(short_name(name)), Text(short_name(other)))
     for name in found.needs_data:
-        table.add_row(Text(name), Text("calibration: --data is needed"))
+        table.add_row(Text(short_name(name)), Text("calibration: --data is needed"))
     yield table
 
 

@@ -36,6 +36,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         model=_model(compilation, digests),
         device=_device(compilation),
         options=tuple(_options(compilation)),
+        ranges_from="the codes of the model" if compilation.prequantized else compilation.encodings.origin,
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
         layers=tuple(

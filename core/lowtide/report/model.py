@@ -146,6 +146,7 @@ class Report:
     """Everything.
 
     Attributes:
+        ranges_from: what was known before calibration: a file, or the model itself; empty when nothing was.
         measured_frames: how many frames the error figures rest on.
         peak_memory_mb: the largest resident size of the process so far, in MiB; ``None`` where the system
             does not tell.
@@ -157,6 +158,7 @@ class Report:
     model: ModelReport
     device: DeviceReport
     options: tuple[OptionReport, ...]
+    ranges_from: str = ""
     calibration: CalibrationReport | None
     measured_frames: int
     layers: tuple[LayerReport, ...]

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lowtide.diagnostics import Diagnostic, Severity
+from lowtide.errors import short_name
 from lowtide.measure import Measurement
 from lowtide.report.model import LayerReport, OptionReport, PassReport, Report
 
@@ -55,11 +56,16 @@ def render_measurement(measurement: Measurement) -> RenderableType:
     for error in rows:
         isolated = error.isolated.sqnr_db if error.isolated else None
         table.add_row(
-            Text(error.layer), db(isolated), db(error.cumulative.sqnr_db), f"{error.cumulative.largest:.4g}"
+            Text(short_name(error.layer)),
+            db(isolated),
+            db(error.cumulative.sqnr_db),
+            f"{error.cumulative.largest:.4g}",
         )
     outputs = new_table("outputs", "output", right=OUTPUT_FIGURES)
     for name, sums in measurement.outputs.items():
-        outputs.add_row(Text(name), db(sums.sqnr_db), _figure(sums.cosine, ".6f"), f"{sums.largest:.4g}")
+        outputs.add_row(
+            Text(short_name(name)), db(sums.sqnr_db), _figure(sums.cosine, ".6f"), f"{sums.largest:.4g}"
+        )
     return spaced([table, outputs])
 
 
@@ -114,6 +120,8 @@ def _summary(report: Report) -> RenderableType:
     parts = "part" if device.subgraphs == 1 else "parts"
     placed = f"{device.accelerator_layers} layers on the accelerator in {device.subgraphs} {parts}"
     grid.add_row("placement", Text(f"{placed}, {device.host_layers} on the host"))
+    if report.ranges_from:
+        grid.add_row("ranges", Text(report.ranges_from))
     if calibration is not None:
         seen = f"{calibration.frames} frames" + (", random" if calibration.synthetic else "")
         cached = ", from the cache" if calibration.cached else ""
@@ -128,7 +136,7 @@ def _outputs(report: Report) -> RenderableType:
     table = new_table(title, "output", right=OUTPUT_FIGURES)
     for output in report.outputs:
         cosine = _figure(output.cosine, ".6f")
-        table.add_row(Text(output.name), db(output.sqnr_db), cosine, f"{output.max_error:.4g}")
+        table.add_row(Text(short_name(output.name)), db(output.sqnr_db), cosine, f"{output.max_error:.4g}")
     return table
 
 
@@ -138,8 +146,13 @@ def _layers(report: Report, *, every_layer: bool) -> RenderableType:
         return Text("no layer runs on the accelerator", style="yellow")
     title = f"layers on the accelerator, all {len(layers)}; error in dB, alone and in sum"
     if not every_layer and len(layers) > WORST:
-        layers = sorted(layers, key=_badness)[:WORST]
-        title = f"layers, the {WORST} with the largest error of their own; in dB, alone and in sum"
+        layers = (sorted(layers, key=_badness) if report.measured_frames else layers)[:WORST]
+        which = (
+            f"the {WORST} with the largest error of their own"
+            if report.measured_frames
+            else f"the first {WORST}"
+        )
+        title = f"layers, {which}; error in dB, alone and in sum"
     table = new_table(title, "layer", "op", "codes", right=("weights", "range", "alone", "sum"))
     for layer in layers:
         table.add_row(*_layer_row(layer))
@@ -152,7 +165,7 @@ def _badness(layer: LayerReport) -> float:
 
 
 def _layer_row(layer: LayerReport) -> Iterator[RenderableType]:
-    yield Text(layer.name)
+    yield Text(short_name(layer.name))
     yield Text(layer.operator)
     yield Text(layer.dtype or "float")
     yield Text(f"{layer.weight_bits} bits" if layer.weight_bits else "-")
@@ -164,7 +177,7 @@ def _layer_row(layer: LayerReport) -> Iterator[RenderableType]:
 def _host(layers: Sequence[LayerReport]) -> RenderableType:
     table = new_table("on the host, in float", "layer", "operator", "reason")
     for layer in layers[:WORST]:
-        table.add_row(Text(layer.name), Text(layer.operator), Text(layer.reason))
+        table.add_row(Text(short_name(layer.name)), Text(layer.operator), Text(layer.reason))
     if len(layers) > WORST:
         table.add_row(f"and {len(layers) - WORST} more", "", "report.json has all")
     return table
@@ -207,6 +220,6 @@ def _diagnostics(diagnostics: Sequence[Diagnostic]) -> RenderableType:
     ordered = sorted(diagnostics, key=lambda found: found.severity != Severity.WARNING)
     for found in ordered:
         style = "yellow" if found.severity == Severity.WARNING else ""
-        row = (found.code, found.place, found.message, found.hint)
+        row = (found.code, short_name(found.place), found.message, found.hint)
         table.add_row(*(Text(entry, style=style) for entry in row))
     return table

@@ -102,11 +102,11 @@ def _propagate(request: EncodingRequest, clips: dict[str, Range]) -> dict[str, R
             low = 0.0 if layer.op == "Relu" else min(found.min for found in ranges)
             made = Range(low, max(found.max for found in ranges))
             known |= dict.fromkeys((value.name for value in layer.outputs), made)
-    # A convolution that only a clip reads needs no more than what the clip lets through.
-    for layer in layers(request.graph):
-        readers = layer.output.users
-        if layer.output.name not in known and len(readers) == 1 and readers[0].output.name in clips:
-            known[layer.output.name] = clips[readers[0].output.name]
+    # What a clip alone reads needs no more than what the clip lets through.
+    for value in (*request.graph.inputs, *(layer.output for layer in layers(request.graph))):
+        readers = value.users
+        if value.name not in known and len(readers) == 1 and readers[0].output.name in clips:
+            known[value.name] = clips[readers[0].output.name]
     return known
 
 
