@@ -1,0 +1,202 @@
+"""A network as steps that compute with integers: ONNX nodes where they are exact, Python where not.
+
+Integers are carried in float32 and float64 tensors, in which sums of products stay exact up to 2^24 and
+2^53. A quantized value is carried as its code minus the zero point, so that zero is zero everywhere and
+padding needs no thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from lowtide.ir import OPSET, Array, QuantParams, Value
+from lowtide.runtime import Session
+
+PROVEN = 1 << 24
+"""Integers of smaller magnitude add up in float32 without rounding."""
+
+FUSIONS = ("ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion")
+"""Rewrites of ONNX Runtime that move a factor into weights and so make them no integers any more."""
+
+Attributes = Mapping[str, Any]
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """A function on arrays by name, for what ONNX cannot compute exactly.
+
+    Attributes:
+        inputs: names of the tensors that it is called with.
+        output: the name of its result.
+    """
+
+    compute: Callable[..., Array]
+    inputs: tuple[str, ...]
+    output: str
+
+
+@attrs.define
+class Builder:
+    """The steps so far, in executable order.
+
+    Attributes:
+        codes: the tensor with the codes of a value, less their zero point.
+        real: the tensor with the real numbers of a value.
+    """
+
+    steps: list[onnx.NodeProto | Step] = attrs.field(factory=list["onnx.NodeProto | Step"])
+    constants: dict[str, Array] = attrs.field(factory=dict[str, Array])
+    codes: dict[Value, str] = attrs.field(factory=dict[Value, str])
+    real: dict[Value, str] = attrs.field(factory=dict[Value, str])
+    types: dict[str, int] = attrs.field(factory=dict[str, int])
+    _count: int = 0
+
+    def fresh(self) -> str:
+        """A new tensor name."""
+        self._count += 1
+        return f"t{self._count}"
+
+    def constant(self, array: Array | float, dtype: type[np.generic] = np.float32) -> str:
+        """A new constant."""
+        name = self.fresh()
+        self.constants[name] = np.asarray(array, dtype)
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], attributes: Attributes | None = None) -> str:
+        """A node with one result."""
+        return self.nodes(op, inputs, 1, attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], count: int, attributes: Attributes | None = None
+    ) -> tuple[str, ...]:
+        """A node with several results."""
+        results = tuple(self.fresh() for _ in range(count))
+        kept = {key: entry for key, entry in (attributes or {}).items() if entry is not None}
+        self.steps.append(helper.make_node(op, list(inputs), list(results), **kept))
+        return results
+
+    def step(self, compute: Callable[..., Array], *inputs: str) -> str:
+        """A Python step."""
+        result = self.fresh()
+        self.steps.append(Step(compute, inputs, result))
+        return result
+
+    # --- small things that many layers need ---
+
+    def clip(self, name: str, low: float, high: float, dtype: type[np.generic] = np.float32) -> str:
+        """Limits on both sides."""
+        return self.node("Clip", [name, self.constant(low, dtype), self.constant(high, dtype)])
+
+    def wide(self, name: str) -> str:
+        """The same numbers in float64."""
+        return self.node("Cast", [name], {"to": onnx.TensorProto.DOUBLE})
+
+    def narrow(self, name: str) -> str:
+        """The same numbers in float32, rounded to even where they do not fit."""
+        return self.node("Cast", [name], {"to": onnx.TensorProto.FLOAT})
+
+
+def limits(quant: QuantParams) -> tuple[int, int]:
+    """The lowest and highest code, less the zero point."""
+    zero = quant.zero_point[0]
+    return quant.dtype.min - zero, quant.dtype.max - zero
+
+
+def largest(quant: QuantParams) -> int:
+    """The largest magnitude of a code less the zero point."""
+    low, high = limits(quant)
+    return max(-low, high)
+
+
+@attrs.frozen(eq=False)
+class _Segment:
+    session: Session
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, tensors: dict[str, Array]) -> None:
+        tensors.update(self.session.run({name: tensors[name] for name in self.inputs}))
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """Runs the steps, neighbouring ONNX nodes as one model."""
+
+    parts: tuple[_Segment | Step, ...]
+
+    @classmethod
+    def of(cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]) -> Program:
+        """Put the steps together.
+
+        Args:
+            builder: the steps.
+            feeds: ONNX element type and shape of what a run is fed, by name.
+            wanted: the tensors that a run returns.
+        """
+        runs: list[list[onnx.NodeProto] | Step] = []
+        for step in builder.steps:
+            if isinstance(step, Step):
+                runs.append(step)
+            elif runs and isinstance(runs[-1], list):
+                runs[-1].append(step)
+            else:
+                runs.append([step])
+        needed = set(wanted)
+        parts: list[_Segment | Step] = []
+        for run in reversed(runs):
+            if isinstance(run, Step):
+                needed.update(run.inputs)
+                parts.append(run)
+                continue
+            made = {name for node in run for name in node.output}
+            inputs = {name for node in run for name in node.input if name} - made - builder.constants.keys()
+            outputs = tuple(sorted(made & needed))
+            if outputs:
+                parts.append(_segment(builder, run, sorted(inputs), outputs, feeds))
+                needed |= inputs
+        return cls(tuple(reversed(parts)))
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All tensors that were fed or are wanted, and those between the parts."""
+        tensors = dict(feeds)
+        for part in self.parts:
+            if isinstance(part, Step):
+                tensors[part.output] = part.compute(*(tensors[name] for name in part.inputs))
+            else:
+                part.run(tensors)
+        return tensors
+
+
+def _segment(
+    builder: Builder,
+    nodes: list[onnx.NodeProto],
+    inputs: Sequence[str],
+    outputs: tuple[str, ...],
+    feeds: Mapping[str, tuple[int, Sequence[int]]],
+) -> _Segment:
+    read = {name for node in nodes for name in node.input}
+    infos = [_info(name, builder, feeds) for name in inputs]
+    proto = helper.make_graph(
+        nodes,
+        "exact",
+        infos,
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in builder.constants.items() if name in read],
+    )
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return _Segment(Session(model, disabled=FUSIONS), tuple(inputs), outputs)
+
+
+def _info(
+    name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]
+) -> onnx.ValueInfoProto:
+    if name in feeds:
+        number, shape = feeds[name]
+        return helper.make_tensor_value_info(name, number, list(shape))
+    return helper.make_tensor_value_info(name, builder.types.get(name, onnx.TensorProto.FLOAT), None)

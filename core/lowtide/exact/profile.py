@@ -1,0 +1,102 @@
+"""Profiles: which of the known ways to compute with integers a device takes, operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from lowtide.errors import OptionError, nearest
+
+Requantize = Literal["double", "single", "float32", "shift"]
+
+
+@attrs.frozen(kw_only=True)
+class Profile:
+    """Arithmetic by operator, by name.
+
+    Attributes:
+        name: how it is chosen.
+        summary: what it reproduces.
+        convolution: how accumulators of convolutions become codes: ``double`` or ``single`` rounding of a
+            31-bit multiplier, ``float32`` multiplication, or ``shift``.
+        dense: the same for products with matrices.
+        product_in_float32: whether input scale times weight scale is rounded to float32 before it is divided
+            by the output scale, for weights with one scale.
+        addition: ``tflite`` 20 bits to the left and three multipliers; ``float32``; ``multiplier`` one per
+            input with 16 bits; ``shift`` where scales differ by powers of two.
+        mean: ``tflite`` a multiplier that contains the number of elements; ``division``; ``float32``.
+        softmax: ``fixed-point`` as gemmlowp; ``float``.
+        half: how real numbers become codes in tables and at borders: ties ``away`` from zero or to ``even``.
+    """
+
+    name: str
+    summary: str
+    convolution: Requantize
+    dense: Requantize
+    product_in_float32: bool = False
+    addition: Literal["tflite", "float32", "multiplier", "shift"]
+    mean: Literal["tflite", "division", "float32"]
+    softmax: Literal["fixed-point", "float"]
+    half: Literal["away", "even"]
+
+
+PROFILES: Mapping[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="tflite",
+            summary="the reference kernels of TensorFlow Lite",
+            convolution="double",
+            dense="single",
+            product_in_float32=True,
+            addition="tflite",
+            mean="tflite",
+            softmax="fixed-point",
+            half="away",
+        ),
+        Profile(
+            name="float32",
+            summary="the integer kernels of ONNX Runtime and XNNPACK: one float32 multiplication",
+            convolution="float32",
+            dense="float32",
+            addition="float32",
+            mean="float32",
+            softmax="float",
+            half="even",
+        ),
+        Profile(
+            name="shift",
+            summary="right shifts alone, ties up",
+            convolution="shift",
+            dense="shift",
+            addition="multiplier",
+            mean="division",
+            softmax="float",
+            half="even",
+        ),
+        Profile(
+            name="multiplier",
+            summary="31-bit multipliers, rounded twice, as TensorFlow Lite does in convolutions",
+            convolution="double",
+            dense="double",
+            addition="tflite",
+            mean="division",
+            softmax="float",
+            half="even",
+        ),
+    )
+}
+"""Every profile by name."""
+
+
+def find_profile(name: str) -> Profile:
+    """A profile by name.
+
+    Raises:
+        OptionError: when there is none.
+    """
+    if name not in PROFILES:
+        raise OptionError(f"there is no arithmetic {name!r}", place="arithmetic", hint=nearest(name, PROFILES))
+    return PROFILES[name]

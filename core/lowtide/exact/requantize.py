@@ -1,0 +1,127 @@
+"""From accumulators to codes, as nodes."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import onnx
+
+from lowtide.exact.accumulate import Accumulator, Product, accumulate, along_channels, multiply
+from lowtide.exact.builder import PROVEN, Builder
+from lowtide.exact.fixedpoint import Multiplier, multiply_integers, quantize_multiplier, reduced
+from lowtide.exact.profile import Requantize
+from lowtide.ir import Array
+
+MANTISSA = 2.0**53
+"""Integers of smaller magnitude are exact in float64."""
+
+
+@attrs.frozen
+class Window:
+    """The codes less the zero point that a layer may give: those of its type within its activation."""
+
+    low: int
+    high: int
+
+
+def requantize_product(
+    b: Builder, product: Product, scales: Array, how: Requantize, window: Window
+) -> str:
+    """Accumulate and requantize.
+
+    Args:
+        b: where nodes go.
+        product: what is multiplied.
+        scales: accumulator scale by output scale, float64, one or one per channel.
+        how: see `lowtide.exact.profile.Profile`.
+        window: what the result is limited to.
+    """
+    if how == "shift" and product.bound < PROVEN // 2:
+        return _folded_shift(b, product, scales, window)
+    found = accumulate(b, product)
+    shaped = along_channels(product.node, np.asarray(scales, np.float64))
+    return requantize(b, found, shaped, how, window)
+
+
+def _folded_shift(b: Builder, product: Product, scales: Array, window: Window) -> str:
+    """Powers of two move into weights and bias, where they change no mantissa: convolve, round down, limit."""
+    factor = np.broadcast_to(np.asarray(scales, np.float64).reshape(-1), product.bias.shape)
+    weights = product.weights * _by_channel(product, factor)
+    # Half a step makes rounding down to rounding to nearest, but a factor of 1 rounds nothing.
+    bias = product.bias * factor + np.where(factor < 1, 0.5, 0.0)
+    made = b.node("Floor", [multiply(b, product, weights, bias)])
+    return b.clip(made, window.low, window.high)
+
+
+def _by_channel(product: Product, factor: Array) -> Array:
+    """Factors per output channel in a shape that broadcasts against the weights."""
+    node = product.node
+    if np.all(factor == factor[0]):
+        return np.asarray(factor[0])
+    match node.op:
+        case "Conv":
+            return factor.reshape((-1, *(1,) * (product.weights.ndim - 1)))
+        case "Gemm":
+            return factor.reshape((-1, 1)) if node.int_attribute("transB", 0) else factor.reshape((1, -1))
+        case "ConvTranspose":
+            group = node.int_attribute("group", 1)
+            inputs, outputs = product.weights.shape[:2]
+            by_group = factor.reshape((group, 1, outputs)).repeat(inputs // group, axis=1)
+            return by_group.reshape((inputs, outputs, *(1,) * (product.weights.ndim - 2)))
+        case _:
+            return factor
+
+
+def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, window: Window) -> str:
+    """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
+    if how == "float32":
+        narrow = b.narrow(found.name) if found.wide else found.name
+        made = b.node("Round", [b.node("Mul", [narrow, b.constant(scales)])])
+        return b.clip(made, window.low, window.high)
+    wide = found.name if found.wide else b.wide(found.name)
+    if how == "shift":
+        scaled = b.node("Mul", [wide, b.constant(scales, np.float64)])
+        made = b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
+    else:
+        by, roundings = quantize_multiplier(scales), how
+        if found.activation_bits > 8 and how in {"double", "single"}:
+            by, roundings = reduced(by), "single"
+        made = _multiplied(b, wide, by, roundings, found.bound, window)
+    return b.narrow(b.clip(made, window.low, window.high, np.float64))
+
+
+def _multiplied(b: Builder, wide: str, by: Multiplier, how: Requantize, bound: float, window: Window) -> str:
+    left = np.maximum(by.shift, 0)
+    largest = bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
+    if largest < MANTISSA:
+        return _fixed(b, wide, by, how, window)
+
+    def compute(values: Array) -> Array:
+        rounding = "single" if how == "single" else "double"
+        return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float64)
+
+    made = b.step(compute, wide)
+    b.types[made] = b.types[wide] = onnx.TensorProto.DOUBLE
+    return made
+
+
+def _fixed(b: Builder, wide: str, by: Multiplier, how: Requantize, window: Window) -> str:
+    """A 31-bit multiplier in float64, where the product fits its mantissa."""
+    if how == "single":
+        factor = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
+        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
+        return b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
+    left = np.maximum(by.shift, 0).astype(np.int32)
+    factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
+    high = b.node("Mul", [wide, b.constant(factor, np.float64)])
+    high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
+    right = np.maximum(-by.shift, 0).astype(np.int32)
+    if not right.any():
+        return high
+    shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
+    half = b.constant(0.5, np.float64)
+    if window.low >= 0:
+        # What ties below zero become does not matter: the limit cuts it off.
+        return b.node("Floor", [b.node("Add", [shifted, half])])
+    size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), half])])
+    return b.node("Mul", [b.node("Sign", [shifted]), size])

@@ -1,0 +1,95 @@
+"""Softmax in fixed point.
+
+Source: gemmlowp, exp_on_negative_values and one_over_one_plus_x_for_x_in_0_1; TensorFlow Lite, Softmax in its
+reference kernels for 8-bit codes. Numbers are int32 with a given number of bits before the point.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lowtide.exact.builder import limits
+from lowtide.exact.fixedpoint import multiply_integers, quantize_multiplier, rounding_shift_away
+from lowtide.ir import Array, QuantParams
+
+INTEGER_BITS = 5
+"""Bits before the point of differences times beta."""
+
+ACCUMULATION_BITS = 12
+"""Bits before the point of the sum of exponentials."""
+
+ONE = (1 << 31) - 1
+_EXPONENTIALS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
+"""exp(-2^k) for k from -2 to 4, without bits before the point."""
+
+
+def softmax(codes: Array, quant: QuantParams, made: QuantParams, axis: int) -> Array:
+    """Codes less the zero point, int64, to codes less that of the result."""
+    moved = np.moveaxis(codes, axis, -1)
+    beta = min(quant.scale[0] * float(1 << (31 - INTEGER_BITS)), float(ONE))
+    by = quantize_multiplier(beta)
+    smallest = -math.floor(ONE_SHIFTED * 2.0 ** (31 - INTEGER_BITS - int(by.shift)))
+    differences = moved - moved.max(axis=-1, keepdims=True)
+    counted = differences >= smallest
+    scaled = multiply_integers(np.where(counted, differences, 0), by, "double")
+    exponentials = np.where(counted, _exp_on_negative_values(scaled), 0)
+    total = rounding_shift_away(exponentials, ACCUMULATION_BITS).sum(axis=-1, keepdims=True)
+    headroom = 31 - np.array([[int(entry).bit_length()] for entry in total.reshape(-1)]).reshape(total.shape)
+    over = ACCUMULATION_BITS - headroom
+    shifted = np.left_shift(total, headroom)
+    inverse = _one_over_one_plus_x(shifted - (1 << 31))
+    bits = over + 31 - made.bits
+    product = rounding_shift_away(_doubling_high(inverse, exponentials), bits)
+    low, high = limits(made)
+    result = np.clip(np.where(counted, product + made.dtype.min - made.zero_point[0], low), low, high)
+    return np.moveaxis(result, -1, axis)
+
+
+ONE_SHIFTED = ((1 << INTEGER_BITS) - 1) * 1.0
+"""The largest difference that still counts, in units of the bits before the point."""
+
+
+def _doubling_high(a: Array, b: Array | int) -> Array:
+    product: Array = (np.asarray(a, np.int64) * b + (1 << 30)) >> 31
+    return product
+
+
+def _exp_on_negative_values(x: Array) -> Array:
+    """exp(x) for x <= 0 with 5 bits before the point; the result has none."""
+    fraction_bits = 31 - INTEGER_BITS
+    quarter = 1 << (fraction_bits - 2)
+    rest = (x & (quarter - 1)) - quarter
+    result = _exp_on_last_quarter(rest << INTEGER_BITS)
+    remainder = rest - x
+    for at, factor in enumerate(_EXPONENTIALS):
+        exponent = at - 2
+        if exponent >= INTEGER_BITS:
+            break
+        bit = 1 << (fraction_bits + exponent)
+        result = np.where(remainder & bit, _doubling_high(result, factor), result)
+    return np.where(x == 0, ONE, result)
+
+
+def _exp_on_last_quarter(a: Array) -> Array:
+    """exp(a) for -1/4 <= a < 0, without bits before the point, by a Taylor series around -1/8."""
+    constant, third = 1895147668, 715827883
+    x = a + (1 << 28)
+    square = _doubling_high(x, x)
+    cube = _doubling_high(square, x)
+    fourth = rounding_shift_away(_doubling_high(square, square), 2)
+    series = rounding_shift_away(_doubling_high(fourth + cube, third) + square, 1)
+    return constant + _doubling_high(constant, x + series)
+
+
+def _one_over_one_plus_x(a: Array) -> Array:
+    """1 / (1 + a) for a in [0, 1), without bits before the point, by three steps of Newton and Raphson."""
+    half_denominator = (a + ONE + 1) >> 1
+    constant_48_over_17, constant_32_over_17 = 1515870810, -1010580540
+    x = constant_48_over_17 + _doubling_high(half_denominator, constant_32_over_17)
+    for _ in range(3):
+        product = _doubling_high(half_denominator, x)
+        rest = (1 << 29) - product
+        x = x + (_doubling_high(x, rest) << 2)
+    return x << 1
