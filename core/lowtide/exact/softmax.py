@@ -36,7 +36,7 @@ def softmax(codes: Array, quant: QuantParams, made: QuantParams, axis: int) -> A
     scaled = multiply_integers(np.where(counted, differences, 0), by, "double")
     exponentials = np.where(counted, _exp_on_negative_values(scaled), 0)
     total = rounding_shift_away(exponentials, ACCUMULATION_BITS).sum(axis=-1, keepdims=True)
-    headroom = 31 - np.array([[int(entry).bit_length()] for entry in total.reshape(-1)]).reshape(total.shape)
+    headroom = 32 - np.array([int(entry).bit_length() for entry in total.reshape(-1)]).reshape(total.shape)
     over = ACCUMULATION_BITS - headroom
     shifted = np.left_shift(total, headroom)
     inverse = _one_over_one_plus_x(shifted - (1 << 31))
