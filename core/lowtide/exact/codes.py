@@ -134,13 +134,21 @@ def _aligned(sign: int, scales: tuple[float, float, float]) -> Binary:
 
 
 def _product(first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile) -> Binary:
-    factor = first.scale[0] * second.scale[0] / made.scale[0]
+    factor = _in_float32(first.scale[0], second.scale[0], made.scale[0])
     return lambda a, b: _scaled(a * b, factor, profile)
+
+
+def _in_float32(first: float, second: float, made: float) -> float:
+    """first * second / made, every step rounded to float32.
+
+    Source: TensorFlow Lite, the kernels of MUL, PRELU and LEAKY_RELU when they prepare their multipliers.
+    """
+    return float(np.float32(first) * np.float32(second) / np.float32(made))
 
 
 def _prelu(first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile) -> Binary:
     kept = first.scale[0] / made.scale[0]
-    sloped = first.scale[0] * second.scale[0] / made.scale[0]
+    sloped = _in_float32(first.scale[0], second.scale[0], made.scale[0])
 
     def compute(x: Array, slope: Array) -> Array:
         return np.where(x >= 0, _scaled(x, kept, profile), _scaled(x * slope, sloped, profile))
@@ -191,8 +199,8 @@ def _leaky(quant: QuantParams, made: QuantParams, alpha: float, profile: Profile
     Source: TensorFlow Lite, QuantizeLeakyRelu in its reference kernels.
     """
     low, high = limits(made)
-    kept = quant.scale[0] / made.scale[0]
-    sloped = quant.scale[0] * float(np.float32(alpha)) / made.scale[0]
+    kept = _in_float32(quant.scale[0], 1.0, made.scale[0])
+    sloped = _in_float32(quant.scale[0], alpha, made.scale[0])
 
     def compute(codes: Array) -> Array:
         below = -_scaled(-codes, sloped, profile) if sloped < 0 else _scaled(codes, sloped, profile)
