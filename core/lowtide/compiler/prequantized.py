@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lowtide.calibrate import Range
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
 from lowtide.compiler.floats import solve_request
-from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError
+from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError, short_name
 from lowtide.ir import Graph, layers
 from lowtide.options import CompileOptions
 from lowtide.precision import PrecisionPlan, precision_classes
 from lowtide.quantize.codes import quantized_activations
-from lowtide.quantize.legal import Finding, legalize
-from lowtide.quantize.missing import infer_missing
+from lowtide.quantize.findings import Finding, Legal
+from lowtide.quantize.legal import legalize
+from lowtide.quantize.missing import Inferred, infer_missing
 from lowtide.quantize.operands import mac_operands
 from lowtide.quantize.solve import solve
 from lowtide.target import ScaleRule, Target, place, scale_rule
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 TFLITE = 3
 """The scale type of networks with the codes of TFLite; the option prequantized_model is about ONNX alone."""
 
-SHOWN = 10
-"""How many reasons a refusal lists."""
+WAYS_OUT = (
+    "--set recalibrate=convert keeps the ranges and makes codes that the device has; --set recalibrate=data "
+    "calibrates anew; or choose a device with zero points and a scale per channel"
+)
+
+SHOWN = 3
+"""How many places a refusal lists for each rule."""
 
 
 def quantized_already(graph: Graph, options: CompileOptions) -> bool:
@@ -69,6 +75,13 @@ def choose_rule(c: Compilation, prescribed: int | None) -> tuple[int, ScaleRule]
     if c.options.quantization_scale_type is not None:
         return c.scale_type, c.rule
     if prescribed is not None and c.options.recalibrate == "no":
+        if prescribed not in c.target.scale_rules:
+            why = c.target.refused_scale_types.get(prescribed, f"{c.target.name} has no such scale type")
+            raise UnsupportedByTargetError(
+                f"the model has codes for scale type {prescribed}: {why}",
+                place=f"{c.request.model} on {c.target.name}",
+                hint=WAYS_OUT,
+            )
         return prescribed, scale_rule(c.target, prescribed)
     if c.rule.activation == "symmetric" and _all_powers(c.graph):
         for number, rule in sorted(c.target.scale_rules.items()):
@@ -90,36 +103,48 @@ def keep_codes(c: Compilation) -> None:
         UnsupportedByTargetError: listing what the device cannot take.
         DataError: when scales are missing that only frames can give.
     """
-    convert = c.options.recalibrate == "convert"
     c.plan = plan_of_codes(c.graph, c)
-    request = solve_request(c)
     if c.target.keeps_codes:
-        c.solved = request
+        c.solved = solve_request(c)
         c.ranges = _ranges(c.graph, ())
         return
     with c.clock.stage("check"):
-        legal = legalize(c.graph, request, convert=convert)
+        legal, inferred = examine(c)
         report(c, legal.findings)
-        if legal.refused:
-            raise refusal(legal.refused, c.target, c.rule)
-        inferred = infer_missing(c.graph, request)
         for name, other in inferred.from_others.items():
             c.diagnostics.info("LT862", name, f"it has no scale in the model and takes that of {other}")
-    c.plan = plan_of_codes(c.graph, c)
-    missing = [name for name in inferred.open if name not in legal.ranges]
-    known = {**inferred.ranges, **legal.ranges}
-    c.ranges = {**known, **calibrate_tensors(c, missing)}
-    for name in (*inferred.ranges, *missing):
-        if name not in legal.ranges:
-            origin = "calibration" if name in missing else "the operator that makes it"
-            c.diagnostics.info("LT862", name, f"it has no scale in the model; its range comes from {origin}")
+        if legal.refused:
+            raise refusal(legal.refused, c.target, c.rule)
+    c.plan = plan_of_codes(c.graph, c, legal.bits)
+    c.ranges = {**legal.ranges, **_missing_ranges(c, inferred)}
     with c.clock.stage("solve"):
         c.solved = solve_request(c)
         solve(c.graph, c.solved)
-    if legal.ranges and c.source is not None:
+    if legal.converted and c.source is not None:
         improve_weights(c)
     c.ranges = _ranges(c.graph, c.ranges.items())
     c.placement = place(c.graph, c.target, c.options, c.diagnostics)
+
+
+def examine(c: Compilation) -> tuple[Legal, Inferred]:
+    """Fill in the scales that follow from others, and hold all against the rules of the device.
+
+    What is inferred comes first, so that it is held against the rules too.
+    """
+    c.plan = plan_of_codes(c.graph, c)
+    inferred = infer_missing(c.graph, solve_request(c))
+    c.plan = plan_of_codes(c.graph, c)
+    return legalize(c.graph, solve_request(c), convert=c.options.recalibrate == "convert"), inferred
+
+
+def _missing_ranges(c: Compilation, inferred: Inferred) -> dict[str, Range]:
+    """Ranges of the tensors that have no codes in the model: from their operators, or from frames."""
+    missing = [name for name in inferred.open if c.graph.values[name].type.quant is None]
+    found = {**inferred.ranges, **calibrate_tensors(c, missing)}
+    for name in found:
+        origin = "calibration" if name in missing else "the operator that makes it"
+        c.diagnostics.info("LT862", name, f"it has no scale in the model; its range comes from {origin}")
+    return found
 
 
 def report(c: Compilation, findings: Iterable[Finding]) -> None:
@@ -129,8 +154,8 @@ def report(c: Compilation, findings: Iterable[Finding]) -> None:
         groups.setdefault((finding.code, finding.action), []).append(finding)
     for (code, action), group in groups.items():
         first = group[0]
-        others = f"; so do {len(group) - 1} more, as {group[1].tensor}" if len(group) > 1 else ""
-        place = f"{first.place}, {first.tensor}"
+        others = f"; and {len(group) - 1} more, as {short_name(group[1].tensor)}" if len(group) > 1 else ""
+        place = f"{first.place}, {short_name(first.tensor)}"
         if action == "repaired":
             c.diagnostics.info(code, place, f"{first.message}{others}")
         elif action == "converted":
@@ -140,35 +165,48 @@ def report(c: Compilation, findings: Iterable[Finding]) -> None:
 
 def refusal(findings: tuple[Finding, ...], target: Target, rule: ScaleRule) -> UnsupportedByTargetError:
     """The error that lists what a device cannot take, and the ways out."""
-    first, others = findings[0], findings[1:SHOWN]
+    first = findings[0]
     error = UnsupportedByTargetError(
         f"{target.name} with scale rule {rule.name} cannot take {len(findings)} of the model's scales: "
-        f"{first.tensor}: {first.message}",
+        f"{short_name(first.tensor)}: {first.message}",
         place=first.place,
-        hint="--set recalibrate=convert keeps the ranges and makes codes that the device has; --set "
-        "recalibrate=data calibrates anew; or choose a device with zero points and a scale per channel",
+        hint=WAYS_OUT,
     )
-    for other in others:
-        error.add_note(f"{other.place}, {other.tensor}: {other.message}")
-    if len(findings) > SHOWN:
-        error.add_note(f"and {len(findings) - SHOWN} more; `lowtide check` lists all")
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings[1:]:
+        groups.setdefault(finding.code, []).append(finding)
+    for code, group in groups.items():
+        for other in group[:SHOWN]:
+            error.add_note(f"{code} {other.place}, {short_name(other.tensor)}: {other.message}")
+        if len(group) > SHOWN:
+            error.add_note(f"{code} at {len(group) - SHOWN} more; `lowtide check` lists all")
     return error
 
 
-def plan_of_codes(graph: Graph, c: Compilation) -> PrecisionPlan:
-    """Widths as the codes have them; tensors without codes take that of their class."""
+def plan_of_codes(graph: Graph, c: Compilation, known: Mapping[str, int] | None = None) -> PrecisionPlan:
+    """Widths as the codes have them; tensors without codes take that of their class.
+
+    Args:
+        graph: the network.
+        c: the compilation, for its target, placement and options.
+        known: widths that tensors had, which have no codes any more.
+    """
     default = c.options.tensor_bits
     activations: dict[str, int] = {}
     for group in precision_classes(graph, c.target, c.placement):
         quants = {name: graph.values[name].type.quant for name in group.tensors}
-        widest = max((quant.bits for quant in quants.values() if quant is not None), default=default)
-        activations |= {name: widest if quant is None else quant.bits for name, quant in quants.items()}
+        bits = {name: quant.bits for name, quant in quants.items() if quant is not None}
+        bits |= {name: known[name] for name in group.tensors if known and name in known}
+        widest = max(bits.values(), default=default)
+        activations |= {name: bits.get(name, widest) for name in group.tensors}
     weights: dict[str, int] = {}
     for layer in layers(graph):
         if c.placement.on_accelerator(layer.name):
             operands = mac_operands(layer.nodes[0])
             quant = operands.weights.type.quant if operands is not None else None
-            weights[layer.name] = default if quant is None else quant.bits
+            output = activations.get(layer.output.name, default)
+            # The parameters of a layer have the width of its output at least.
+            weights[layer.name] = max(default, output) if quant is None else quant.bits
     return PrecisionPlan(activations, weights)
 
 

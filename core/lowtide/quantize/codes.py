@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import attrs
+import numpy as np
 
-from lowtide.ir import Constant, DType, Graph, QuantParams, Value
+from lowtide.ir import Array, Constant, DType, Graph, QuantParams, Value
 from lowtide.runtime import dequantize
+from lowtide.runtime.model import per_axis
 
 
 def quantized_activations(graph: Graph) -> tuple[Value, ...]:
@@ -22,9 +24,15 @@ def remove_codes(graph: Graph) -> None:
     for value in quantized_activations(graph):
         graph.retype(value, value.type.with_quant(None))
     for value in graph.constants:
-        quant = value.type.quant
-        if quant is not None and value.constant is not None:
-            graph.set_constant(value, Constant.of(dequantize(value.constant.array(), quant)))
+        if value.type.quant is not None:
+            constant_to_float(graph, value)
+
+
+def constant_to_float(graph: Graph, value: Value) -> None:
+    """Store the numbers that a constant's codes stand for; a constant without codes stays."""
+    quant = value.type.quant
+    if quant is not None and value.constant is not None:
+        graph.set_constant(value, Constant.of(dequantize(value.constant.array(), quant)))
 
 
 def same_numbers(first: QuantParams, second: QuantParams) -> bool:
@@ -44,11 +52,26 @@ def with_sign(quant: QuantParams, *, signed: bool) -> QuantParams:
     return attrs.evolve(quant, dtype=dtype, zero_point=tuple(zero + shift for zero in quant.zero_point))
 
 
-def constant_with_sign(graph: Graph, value: Value, *, signed: bool) -> None:
-    """Store a constant's codes signed or unsigned; the numbers that they stand for stay."""
+def steps_of(codes: Array, quant: QuantParams) -> Array:
+    """How many steps from zero each code is, int64: code - zero point."""
+    zero = per_axis(np.array(quant.zero_point, np.int64), quant, codes.ndim)
+    steps: Array = codes.astype(np.int64) - zero
+    return steps
+
+
+def make_symmetric(graph: Graph, value: Value, dtypes: tuple[DType, ...]) -> bool:
+    """Store a constant without a zero point, in the first of `dtypes` that has a code for every entry.
+
+    The numbers that the codes stand for stay. Returns False, and changes nothing, when no type has them all.
+    """
     quant = value.type.quant
-    if quant is None or value.constant is None or quant.dtype.signed is signed:
-        return
-    made = with_sign(quant, signed=signed)
-    moved = value.constant.array().astype("int32") + (made.dtype.min - quant.dtype.min)
-    graph.set_constant(value, Constant.of(moved.astype(made.dtype.numpy)), value.type.with_quant(made))
+    if quant is None or value.constant is None:
+        return False
+    steps = steps_of(value.constant.array(), quant)
+    low, high = int(steps.min(initial=0)), int(steps.max(initial=0))
+    for dtype in dtypes:
+        if dtype.min <= low and high <= dtype.max:
+            made = QuantParams(dtype, quant.scale, 0, quant.axis)
+            graph.set_constant(value, Constant.of(steps.astype(dtype.numpy)), value.type.with_quant(made))
+            return True
+    return False

@@ -19,6 +19,9 @@ BOUNDED = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.
 WITHIN_INPUT = frozenset({"AveragePool", "GlobalAveragePool", "Relu"})
 """Operators whose results lie within the range of their operand, or are 0."""
 
+LARGEST_LIMIT = 1e6
+"""Clips beyond it are not meant to limit: exporters write the largest float where one side is open."""
+
 
 @attrs.define
 class Inferred:
@@ -63,6 +66,7 @@ def infer_missing(graph: Graph, request: SolveRequest) -> Inferred:
 
 class _Neighbours:
     def __init__(self, graph: Graph, request: SolveRequest) -> None:
+        self.graph = graph
         self.request = request
         self.makers: dict[Value, Layer] = {}
         self.readers: dict[Value, list[Layer]] = {}
@@ -80,14 +84,18 @@ class _Neighbours:
             reads = [v for v in layer_reads(maker) if v.type.quant is not None] if tied else []
             if reads and len(reads) == len(layer_reads(maker)) and _agree(reads):
                 return reads[0]
-        behind = [
-            layer.output
-            for layer in self.readers.get(value, ())
-            if self.moves_codes(layer)
-            and layer.output.type.quant is not None
-            and len(layer_reads(layer)) == 1
-        ]
-        return behind[0] if behind and _agree(behind) else None
+        return self.behind(value)
+
+    def behind(self, value: Value) -> Value | None:
+        """What all readers make of `value`, when that is all that anybody sees of it."""
+        readers = self.readers.get(value, ())
+        if not readers or self.graph.is_output(value):
+            return None
+        if not all(self.moves_codes(layer) and len(layer_reads(layer)) == 1 for layer in readers):
+            return None
+        made = [output for layer in readers for output in layer.outputs]
+        known = all(output.type.quant is not None for output in made)
+        return made[0] if known and _agree(made) else None
 
     def moves_codes(self, layer: Layer) -> bool:
         """Whether a layer writes the codes that it reads; a copy does, wherever it runs."""
@@ -111,7 +119,9 @@ def _agree(values: list[Value]) -> bool:
 def _clip_limits(node: Node) -> tuple[float, float] | None:
     limits: list[float] = []
     for operand in node.inputs[1:]:
-        if operand is None or operand.constant is None or operand.constant.size != 1:
+        if operand is None or operand.constant is None or operand.type.quant or operand.constant.size != 1:
             return None
         limits.append(float(operand.constant.array().reshape(())))
-    return (limits[0], limits[1]) if len(limits) == 2 else None
+    if len(limits) != 2 or not limits[0] < limits[1] or max(map(abs, limits)) > LARGEST_LIMIT:
+        return None
+    return limits[0], limits[1]
