@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from lowtide.calibrate.api import Calibrator, NumberFormat, Range, Statistic
 from lowtide.calibrate.collect import Collected
 from lowtide.errors import QuantizationError, nearest
@@ -44,7 +46,9 @@ def _range(
         raise QuantizationError(f"{source} should return a finite range, found {found}", place=tensor)
     if found.min > found.max:
         raise QuantizationError(f"{source} should return min <= max, found {found}", place=tensor)
-    return Range(float(found.min), float(found.max))
+    # Files carry ranges as float32: a range that is read back has to give the same scale.
+    with np.errstate(over="ignore"):
+        return Range(float(np.float32(found.min)), float(np.float32(found.max)))
 
 
 def _statistic(collected: Collected, tensor: str, name: str, source: str) -> Statistic:

@@ -1,8 +1,8 @@
 """Sums of products of integers, exactly, in float convolutions and products.
 
 Partial sums of a channel are integers; while the sum of magnitudes stays below 2^24, float32 never rounds.
-Where it may not, operands are split: wide ones into a high and a low byte, weights along the channels that are
-summed. Parts are added in float64.
+Where it may not, operands are split: wide ones into a high and a low byte, weights along the channels that
+are summed. Parts are added in float64.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from lowtide.exact.builder import PROVEN, Builder, largest
 from lowtide.ir import Array, Node
+from lowtide.quantize.numbers import bias_scales
 from lowtide.quantize.operands import MacOperands, by_output_channel
 
 BYTE = 256
@@ -59,8 +60,7 @@ class Product:
     @property
     def magnitudes(self) -> Array:
         """The sum of magnitudes of the weights of every output channel, int64 ``[C_out]``."""
-        sums: Array = np.abs(by_output_channel(self.node, self.weights)).sum(axis=1)
-        return sums
+        return np.asarray(np.abs(by_output_channel(self.node, self.weights)).sum(axis=1), np.int64)
 
     @property
     def bound(self) -> int:
@@ -84,7 +84,13 @@ def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
     bias = operands.bias
     if bias is None or bias.constant is None:
         return np.zeros(channels, np.int64)
-    return np.broadcast_to(bias.constant.array().astype(np.int64).reshape(-1), (channels,))
+    data: Array = bias.constant.array().reshape(-1)
+    source, weights = operands.activation.type.quant, operands.weights.type.quant
+    if bias.type.quant is None and source is not None and weights is not None:
+        # A bias that needs more than 32 bits stays float in the model.
+        data = np.rint(data.astype(np.float64) / np.array(bias_scales(source.scale[0], weights)))
+    spread: Array = np.broadcast_to(data.astype(np.int64), (channels,))
+    return spread
 
 
 def accumulate(b: Builder, product: Product) -> Accumulator:
@@ -95,7 +101,7 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
     total: str | None = None
     for source, reach, power in _activation_parts(b, product):
         for weights, exponent in _weight_parts(product.weights):
-            for part, piece in _channel_parts(b, product, source, reach, weights):
+            for part, piece in _channel_parts(product, source, reach, weights):
                 made = multiply(b, attrs.evolve(product, source=part), piece, None)
                 scaled = b.wide(made)
                 if power * exponent != 1:
@@ -154,9 +160,7 @@ def _weight_parts(weights: Array) -> Iterator[tuple[Array, int]]:
     yield weights - (high << 8), 1
 
 
-def _channel_parts(
-    b: Builder, product: Product, source: str, reach: int, weights: Array
-) -> Iterator[tuple[str, Array]]:
+def _channel_parts(product: Product, source: str, reach: int, weights: Array) -> Iterator[tuple[str, Array]]:
     """Pieces along the axis that is summed, each within the proven bound."""
     node = product.node
     bound = int(np.abs(by_output_channel(node, weights)).sum(axis=1).max(initial=0)) * reach
@@ -167,10 +171,11 @@ def _channel_parts(
     # Zeros instead of slices: the same convolution with some inputs left out, which works for groups too.
     axis = _summed_axis(node)
     size = weights.shape[axis]
-    for chosen in np.array_split(np.arange(size), min(size, 2 * pieces)):
+    step = -(-size // min(size, 2 * pieces))
+    for first in range(0, size, step):
         piece = np.zeros_like(weights)
         index = [slice(None)] * weights.ndim
-        index[axis] = slice(int(chosen[0]), int(chosen[-1]) + 1)
+        index[axis] = slice(first, first + step)
         piece[tuple(index)] = weights[tuple(index)]
         yield source, piece
 

@@ -131,7 +131,9 @@ class Program:
     parts: tuple[_Segment | Step, ...]
 
     @classmethod
-    def of(cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]) -> Program:
+    def of(
+        cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]
+    ) -> Program:
         """Put the steps together.
 
         Args:
@@ -193,9 +195,7 @@ def _segment(
     return _Segment(Session(model, disabled=FUSIONS), tuple(inputs), outputs)
 
 
-def _info(
-    name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]
-) -> onnx.ValueInfoProto:
+def _info(name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]) -> onnx.ValueInfoProto:
     if name in feeds:
         number, shape = feeds[name]
         return helper.make_tensor_value_info(name, number, list(shape))

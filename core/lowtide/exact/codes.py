@@ -34,7 +34,9 @@ Source: TensorFlow Lite, kernels of ADD and SUB.
 def to_codes(real: Array, quant: QuantParams, profile: Profile) -> Array:
     """Real numbers, float32, to codes less the zero point."""
     steps = np.asarray(real, np.float32) / np.float32(quant.scale[0])
-    rounded = np.rint(steps) if profile.half == "even" else np.trunc(steps + np.copysign(np.float32(0.5), steps))
+    rounded = (
+        np.rint(steps) if profile.half == "even" else np.trunc(steps + np.copysign(np.float32(0.5), steps))
+    )
     low, high = limits(quant)
     clipped: Array = np.clip(np.nan_to_num(rounded), low, high)
     return clipped.astype(np.int64)
@@ -61,8 +63,8 @@ def _scaled(values: Array, factor: float, profile: Profile) -> Array:
     """Integers times a positive factor, as the convolutions of the profile do it."""
     match profile.convolution:
         case "float32":
-            product = values.astype(np.float32) * np.float32(factor)
-            return np.rint(product).astype(np.int64)
+            product: Array = np.rint(values.astype(np.float32) * np.float32(factor))
+            return product.astype(np.int64)
         case "shift":
             fraction, exponent = np.frexp(factor)
             if fraction == 0.5:
@@ -74,7 +76,9 @@ def _scaled(values: Array, factor: float, profile: Profile) -> Array:
             return multiply_integers(values, quantize_multiplier(factor), profile.convolution)
 
 
-def binary(op: str, first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile) -> Binary | None:
+def binary(
+    op: str, first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile
+) -> Binary | None:
     """Add, Sub, Mul and PRelu on codes; ``None`` for operators that are computed on real numbers."""
     low, high = limits(made)
     chosen: Binary | None = None
@@ -96,9 +100,9 @@ def _sum(sign: int, first: QuantParams, second: QuantParams, made: QuantParams, 
         factors = [np.float32(scale) / np.float32(scales[2]) for scale in scales[:2]]
 
         def in_float(a: Array, b: Array) -> Array:
-            return np.rint(a.astype(np.float32) * factors[0] + sign * b.astype(np.float32) * factors[1]).astype(
-                np.int64
-            )
+            return np.rint(
+                a.astype(np.float32) * factors[0] + sign * b.astype(np.float32) * factors[1]
+            ).astype(np.int64)
 
         return in_float
     if profile.addition == "tflite":
@@ -139,7 +143,7 @@ def _product(first: QuantParams, second: QuantParams, made: QuantParams, profile
 
 
 def _in_float32(first: float, second: float, made: float) -> float:
-    """first * second / made, every step rounded to float32.
+    """The product of two scales by a third, every step rounded to float32.
 
     Source: TensorFlow Lite, the kernels of MUL, PRELU and LEAKY_RELU when they prepare their multipliers.
     """
@@ -188,7 +192,9 @@ def _float_session(layer: Layer, source: Value) -> Session:
                 twins[value] = graph.add_constant(value.name, value.constant, value.type)
         inputs = [None if value is None else twins[value] for value in node.inputs]
         outputs = [(value.name, TensorType(value.type.dtype, None)) for value in node.outputs]
-        twins.update(zip(node.outputs, graph.add_node(node.op, inputs, outputs, node.attributes).outputs, strict=True))
+        twins.update(
+            zip(node.outputs, graph.add_node(node.op, inputs, outputs, node.attributes).outputs, strict=True)
+        )
     graph.set_outputs([twins[layer.output]])
     return Session(to_model(graph, quantized=False), optimize=False)
 

@@ -79,7 +79,7 @@ def reduced(by: Multiplier) -> Multiplier:
 
 
 def rounding_shift_away(x: Array, bits: Array | int) -> Array:
-    """x / 2^bits to the nearest integer, ties away from zero; bits >= 0.
+    """Divide by 2^bits to the nearest integer, ties away from zero; bits >= 0.
 
     Source: gemmlowp, RoundingDivideByPOT.
     """
@@ -92,7 +92,7 @@ def rounding_shift_away(x: Array, bits: Array | int) -> Array:
 
 
 def rounding_shift_up(x: Array, bits: Array | int) -> Array:
-    """x / 2^bits to the nearest integer, ties up; a negative number of bits shifts left.
+    """Divide by 2^bits to the nearest integer, ties up; a negative number of bits shifts left.
 
     Source: the vendor's published training-side simulation, floor(x + 0.5).
     """

@@ -102,7 +102,11 @@ class Lowering:
         if self.profile.half == "even":
             made = self.b.node("Div", [real, self.b.constant(quant.scale[0])])
             return self.b.clip(self.b.node("Round", [made]), low, high)
-        return self.b.step(lambda numbers: to_codes(numbers, quant, self.profile).astype(np.float32), real)
+
+        def compute(numbers: Array) -> Array:
+            return to_codes(numbers, quant, self.profile).astype(np.float32)
+
+        return self.b.step(compute, real)
 
     # --- integers ---
 
@@ -186,6 +190,7 @@ class Lowering:
         assert first is not None  # noqa: S101 - the caller checks
         assert second is not None  # noqa: S101 - the caller checks
         function = binary(node.op, first, second, made, self.profile)
+        assert function is not None  # noqa: S101 - the caller asks for operators that have one
         sources = (self.codes_of(reads[0]), self.codes_of(reads[1]))
 
         def limited(a: Array, b: Array) -> Array:

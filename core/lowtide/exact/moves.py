@@ -81,10 +81,12 @@ def interpolate(b: Builder, node: Node, source: str, zero: int) -> str:
 
     def compute(codes: Array) -> Array:
         whole = codes.astype(np.int64)
-        across = sum(whole[..., at] * weight for at, weight in columns)
-        total = sum(across[..., at, :] * weight[:, np.newaxis] for at, weight in rows)
+        (left, before), (right, behind) = columns
+        (upper, above), (lower, below) = rows
+        across = whole[..., left] * before + whole[..., right] * behind
+        total = across[..., upper, :] * above[:, np.newaxis] + across[..., lower, :] * below[:, np.newaxis]
         # Ties go away from code 0, not from the zero point.
-        return (_rounded(np.asarray(total) + (zero << 2 * FRACTION)) - zero).astype(np.float32)
+        return (_rounded(total + (zero << 2 * FRACTION)) - zero).astype(np.float32)
 
     return b.step(compute, source)
 

@@ -8,7 +8,12 @@ import numpy as np
 
 from lowtide.exact.builder import Builder, limits
 from lowtide.exact.codes import requantized
-from lowtide.exact.fixedpoint import Multiplier, multiply_integers, quantize_multiplier, round_half_away_division
+from lowtide.exact.fixedpoint import (
+    Multiplier,
+    multiply_integers,
+    quantize_multiplier,
+    round_half_away_division,
+)
 from lowtide.exact.profile import Profile
 from lowtide.exact.requantize import Window
 from lowtide.exact.tables import apply_unary
@@ -40,13 +45,9 @@ def average(b: Builder, node: Node, source: str, profile: Profile, window: Windo
 def _windows(b: Builder, node: Node, source: str, shape: tuple[int, ...]) -> tuple[str, Array]:
     """Sums under the window, and how many elements of the plane each covers."""
     channels, kernel = shape[1], node.ints_attribute("kernel_shape")
-    rank = len(kernel)
-    attributes = {
-        "kernel_shape": list(kernel),
-        "strides": list(node.ints_attribute("strides", (1,) * rank)),
-        "pads": list(node.ints_attribute("pads", (0,) * 2 * rank)),
-        "group": channels,
-    }
+    strides = node.ints_attribute("strides", (1,) * len(kernel))
+    pads = node.ints_attribute("pads", (0,) * 2 * len(kernel))
+    attributes = {"kernel_shape": kernel, "strides": strides, "pads": pads, "group": channels}
     ones = np.ones((channels, 1, *kernel))
     total = b.node("Conv", [source, b.constant(ones)], attributes)
     if node.int_attribute("count_include_pad", 0):
@@ -54,9 +55,7 @@ def _windows(b: Builder, node: Node, source: str, shape: tuple[int, ...]) -> tup
     result = node.output.type.static_shape[2:]
     per_axis = [
         _covered(size, extent, stride, begin, steps)
-        for size, extent, stride, begin, steps in zip(
-            shape[2:], kernel, attributes["strides"], attributes["pads"], result, strict=False
-        )
+        for size, extent, stride, begin, steps in zip(shape[2:], kernel, strides, pads, result, strict=False)
     ]
     counts = per_axis[0]
     for axis in per_axis[1:]:
@@ -97,7 +96,7 @@ def mean(b: Builder, node: Node, source: str, axes: tuple[int, ...], profile: Pr
     low, high = limits(made)
     if profile.mean == "float32":
         factor = np.float32(quant.scale[0]) / (np.float32(count) * np.float32(made.scale[0]))
-        return b.clip(b.node("Round", [b.node("Mul", [total, b.constant(factor)])]), low, high)
+        return b.clip(b.node("Round", [b.node("Mul", [total, b.constant(float(factor))])]), low, high)
     if profile.mean == "tflite":
         by = _with_count(quantize_multiplier(quant.scale[0] / made.scale[0]), count)
 

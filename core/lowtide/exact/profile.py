@@ -98,5 +98,7 @@ def find_profile(name: str) -> Profile:
         OptionError: when there is none.
     """
     if name not in PROFILES:
-        raise OptionError(f"there is no arithmetic {name!r}", place="arithmetic", hint=nearest(name, PROFILES))
+        raise OptionError(
+            f"there is no arithmetic {name!r}", place="arithmetic", hint=nearest(name, PROFILES)
+        )
     return PROFILES[name]

@@ -8,7 +8,13 @@ import onnx
 
 from lowtide.exact.accumulate import Accumulator, Product, accumulate, along_channels, multiply
 from lowtide.exact.builder import PROVEN, Builder
-from lowtide.exact.fixedpoint import Multiplier, multiply_integers, quantize_multiplier, reduced
+from lowtide.exact.fixedpoint import (
+    Multiplier,
+    Rounding,
+    multiply_integers,
+    quantize_multiplier,
+    reduced,
+)
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
 
@@ -24,9 +30,7 @@ class Window:
     high: int
 
 
-def requantize_product(
-    b: Builder, product: Product, scales: Array, how: Requantize, window: Window
-) -> str:
+def requantize_product(b: Builder, product: Product, scales: Array, how: Requantize, window: Window) -> str:
     """Accumulate and requantize.
 
     Args:
@@ -44,7 +48,7 @@ def requantize_product(
 
 
 def _folded_shift(b: Builder, product: Product, scales: Array, window: Window) -> str:
-    """Powers of two move into weights and bias, where they change no mantissa: convolve, round down, limit."""
+    """Powers of two move into weights and bias, where they change no mantissa; then round down and limit."""
     factor = np.broadcast_to(np.asarray(scales, np.float64).reshape(-1), product.bias.shape)
     weights = product.weights * _by_channel(product, factor)
     # Half a step makes rounding down to rounding to nearest, but a factor of 1 rounds nothing.
@@ -86,18 +90,20 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
         by, roundings = quantize_multiplier(scales), how
         if found.activation_bits > 8 and how in {"double", "single"}:
             by, roundings = reduced(by), "single"
-        made = _multiplied(b, wide, by, roundings, found.bound, window)
+        made = _multiplied(b, attrs.evolve(found, name=wide), by, roundings, window)
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 
-def _multiplied(b: Builder, wide: str, by: Multiplier, how: Requantize, bound: float, window: Window) -> str:
+def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
+    """By nodes where products fit the mantissa of float64, else by integers."""
+    wide = found.name
     left = np.maximum(by.shift, 0)
-    largest = bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
+    largest = found.bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
     if largest < MANTISSA:
         return _fixed(b, wide, by, how, window)
 
     def compute(values: Array) -> Array:
-        rounding = "single" if how == "single" else "double"
+        rounding: Rounding = "single" if how == "single" else "double"
         return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float64)
 
     made = b.step(compute, wide)

@@ -47,7 +47,9 @@ class ExactSession:
         """Run one frame: the outputs, and the codes that were asked for, in their integer types."""
         tensors = self._program.run(feeds)
         outputs = {name: tensors[tensor] for name, tensor in self._outputs.items()}
-        return outputs, {name: _stored(value, tensors[tensor]) for name, (value, tensor) in self._codes.items()}
+        return outputs, {
+            name: _stored(value, tensors[tensor]) for name, (value, tensor) in self._codes.items()
+        }
 
 
 def _output(lowering: Lowering, value: Value) -> str:

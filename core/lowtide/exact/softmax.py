@@ -52,7 +52,7 @@ ONE_SHIFTED = ((1 << INTEGER_BITS) - 1) * 1.0
 
 
 def _doubling_high(a: Array, b: Array | int) -> Array:
-    product: Array = (np.asarray(a, np.int64) * b + (1 << 30)) >> 31
+    product: Array = (a.astype(np.int64) * b + (1 << 30)) >> 31
     return product
 
 
@@ -80,7 +80,7 @@ def _exp_on_last_quarter(a: Array) -> Array:
     cube = _doubling_high(square, x)
     fourth = rounding_shift_away(_doubling_high(square, square), 2)
     series = rounding_shift_away(_doubling_high(fourth + cube, third) + square, 1)
-    return constant + _doubling_high(constant, x + series)
+    return constant + _doubling_high(x + series, constant)
 
 
 def _one_over_one_plus_x(a: Array) -> Array:

@@ -15,7 +15,11 @@ TABLE_BITS = 8
 def apply_unary(b: Builder, function: Unary, source: str, quant: QuantParams) -> str:
     """The function of every code of a tensor."""
     if quant.bits > TABLE_BITS:
-        return b.step(lambda codes: _floats(function(_integers(codes))), source)
+
+        def compute(codes: Array) -> Array:
+            return _floats(function(_integers(codes)))
+
+        return b.step(compute, source)
     low, high = limits(quant)
     table = function(np.arange(low, high + 1, dtype=np.int64))
     return _look_up(b, table, b.node("Sub", [source, b.constant(low)]))
@@ -26,7 +30,11 @@ def apply_binary(
 ) -> str:
     """The function of two tensors that broadcast."""
     if max(quant.bits for quant in quants) > TABLE_BITS:
-        return b.step(lambda first, second: _floats(function(_integers(first), _integers(second))), *sources)
+
+        def compute(first: Array, second: Array) -> Array:
+            return _floats(function(_integers(first), _integers(second)))
+
+        return b.step(compute, *sources)
     ranges = [np.arange(low, high + 1, dtype=np.int64) for low, high in map(limits, quants)]
     table = function(*np.meshgrid(*ranges, indexing="ij"))
     rows = b.node("Mul", [sources[0], b.constant(ranges[1].size)])

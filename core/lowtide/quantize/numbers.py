@@ -181,20 +181,25 @@ def round_half_away(x: Array) -> Array:
 
 
 def bias_scales(input_scale: float, weights: QuantParams) -> tuple[float, ...]:
-    """The scale of the accumulator, per tensor or per output channel."""
-    return tuple(input_scale * scale for scale in weights.scale)
+    """The scale of the accumulator, per tensor or per channel, rounded to float32 as files store it."""
+    return tuple(float(np.float32(input_scale * scale)) for scale in weights.scale)
 
 
 def split_bias(codes: Sequence[int] | Array, *, code_max: int = 127, multiplier_max: int = 255) -> Array:
     """Bring accumulator-scale biases to what an 8-bit code times an 8-bit multiplier can hold.
 
     One multiplier serves the layer: the smallest at which no code saturates; beyond its limit codes saturate.
+    Biases that are in this format already stay as they are.
 
     Source: the vendor's 16-bit bias format, as its training-side simulation models it.
     """
     values = np.asarray(codes, np.int64)
     largest = int(np.abs(values).max(initial=0))
     multiplier = min(max(1, -(-largest // code_max)), multiplier_max)
+    # The largest bias was rounded too, so its multiplier may have been a little larger.
+    for known in range(multiplier, min(multiplier + 2, multiplier_max) + 1):
+        if largest <= code_max * known and not (values % known).any():
+            return values.astype(np.int32)
     stored = np.clip(round_half_away(values / multiplier), -code_max, code_max)
     return (stored * multiplier).astype(np.int32)
 
