@@ -16,7 +16,7 @@ from lowtide.precision import PrecisionPlan, precision_classes
 from lowtide.quantize.codes import quantized_activations
 from lowtide.quantize.findings import Finding, Legal
 from lowtide.quantize.legal import legalize
-from lowtide.quantize.missing import Inferred, infer_missing
+from lowtide.quantize.missing import Inferred, borrowed_ranges, infer_missing
 from lowtide.quantize.operands import mac_operands
 from lowtide.quantize.solve import solve
 from lowtide.target import ScaleRule, Target, place, scale_rule
@@ -116,7 +116,7 @@ def keep_codes(c: Compilation) -> None:
         if legal.refused:
             raise refusal(legal.refused, c.target, c.rule)
     c.plan = plan_of_codes(c.graph, c, legal.bits)
-    c.ranges = {**legal.ranges, **_missing_ranges(c, inferred)}
+    c.ranges = {**legal.ranges, **_missing_ranges(c, legal, inferred)}
     with c.clock.stage("solve"):
         c.solved = solve_request(c)
         solve(c.graph, c.solved)
@@ -137,13 +137,19 @@ def examine(c: Compilation) -> tuple[Legal, Inferred]:
     return legalize(c.graph, solve_request(c), convert=c.options.recalibrate == "convert"), inferred
 
 
-def _missing_ranges(c: Compilation, inferred: Inferred) -> dict[str, Range]:
-    """Ranges of the tensors that have no codes in the model: from their operators, or from frames."""
+def _missing_ranges(c: Compilation, legal: Legal, inferred: Inferred) -> dict[str, Range]:
+    """Ranges that the model does not tell: those of operators, or measured on frames."""
     missing = [name for name in inferred.open if c.graph.values[name].type.quant is None]
-    found = {**inferred.ranges, **calibrate_tensors(c, missing)}
+    borrowed = () if c.source is None else borrowed_ranges(c.graph, legal.ranges)
+    found = {**inferred.ranges, **calibrate_tensors(c, [*missing, *borrowed])}
     for name in found:
-        origin = "calibration" if name in missing else "the operator that makes it"
-        c.diagnostics.info("LT862", name, f"it has no scale in the model; its range comes from {origin}")
+        what = (
+            "its scale in the model is that of its input"
+            if name in borrowed
+            else "it has no scale in the model"
+        )
+        origin = "the operator that makes it" if name in inferred.ranges else "calibration"
+        c.diagnostics.info("LT862", name, f"{what}; its range comes from {origin}")
     return found
 
 

@@ -60,7 +60,9 @@ class Product:
     @property
     def magnitudes(self) -> Array:
         """The sum of magnitudes of the weights of every output channel, int64 ``[C_out]``."""
-        return np.asarray(np.abs(by_output_channel(self.node, self.weights)).sum(axis=1), np.int64)
+        rows: Array = np.abs(by_output_channel(self.node, self.weights))
+        sums: Array = rows.sum(axis=1)
+        return sums
 
     @property
     def bound(self) -> int:
@@ -80,7 +82,7 @@ def product_of(node: Node, operands: MacOperands, source: str) -> Product:
 
 
 def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
-    channels = by_output_channel(node, codes).shape[0]
+    channels = len(by_output_channel(node, codes))
     bias = operands.bias
     if bias is None or bias.constant is None:
         return np.zeros(channels, np.int64)

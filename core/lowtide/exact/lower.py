@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import along_channels, attributes_of, product_of
+from lowtide.exact.accumulate import attributes_of, product_of
 from lowtide.exact.builder import Builder, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
@@ -53,7 +53,9 @@ class Lowering:
     """Adds the steps of one layer after the other.
 
     Attributes:
-        on_host: whether the layer runs in float, by its name.
+        b: where steps go.
+        profile: how integers are rounded.
+        on_host: the names of layers that run in float.
     """
 
     b: Builder
@@ -328,6 +330,3 @@ def _is_per_element(node: Node) -> bool:
     others = [value for value in node.inputs[1:] if value is not None]
     small = all(value.constant is None or value.constant.size == 1 for value in others)
     return small and (node.op in PER_ELEMENT or node.op in {"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"})
-
-
-__all__ = ["Lowering", "along_channels", "product_scales"]

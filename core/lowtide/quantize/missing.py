@@ -6,6 +6,8 @@ inputs of convolutions alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from lowtide.calibrate import Range
@@ -21,6 +23,9 @@ WITHIN_INPUT = frozenset({"AveragePool", "GlobalAveragePool", "Relu"})
 
 LARGEST_LIMIT = 1e6
 """Clips beyond it are not meant to limit: exporters write the largest float where one side is open."""
+
+AVERAGES = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
+"""Operators whose results have less spread than their operand."""
 
 
 @attrs.define
@@ -62,6 +67,25 @@ def infer_missing(graph: Graph, request: SolveRequest) -> Inferred:
             found.ranges[value.name] = Range(*limits)
     found.open = tuple(value.name for value in left if value.name not in found.ranges)
     return found
+
+
+def borrowed_ranges(graph: Graph, ranges: Mapping[str, Range]) -> tuple[str, ...]:
+    """The tensors whose range says nothing of their own: an average has that of what it averages.
+
+    Some formats want the same codes on both sides of such an operator; what moves its codes has them too.
+
+    Args:
+        graph: whose tensors have ranges.
+        ranges: as far as they are known, by tensor name.
+    """
+    found: dict[str, None] = {}
+    for layer in layers(graph):
+        reads, name = layer_reads(layer), layer.output.name
+        if len(reads) != 1 or len(layer.nodes) != 1 or name not in ranges:
+            continue
+        if ranges.get(reads[0].name) == ranges[name] and (layer.op in AVERAGES or reads[0].name in found):
+            found[name] = None
+    return tuple(found)
 
 
 class _Neighbours:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
 from lowtide.calibrate import (
@@ -125,4 +126,5 @@ def test_a_third_party_calibrator_is_found_by_name_and_sees_the_number_format(co
     formats = {"r1": EIGHT_BITS, "c2": attrs.evolve(EIGHT_BITS, power_of_two=True)}
     ranges = calibrate(collected, calibrator, formats)
     r1, c2 = collected.minmax("r1"), collected.minmax("c2")
-    assert ranges == {"r1": Range(r1.low * 1.25, r1.high * 1.25), "c2": Range(c2.low, c2.high)}
+    wide = [float(np.float32(1.25 * end)) for end in (r1.low, r1.high)]  # as files store ranges
+    assert ranges == {"r1": Range(*wide), "c2": Range(c2.low, c2.high)}

@@ -154,7 +154,14 @@ def test_a_split_bias_is_off_by_half_a_multiplier_at_most(codes: list[int]) -> N
     stored = numbers.split_bias(codes)
     multiplier = max(1, -(-max(map(abs, codes)) // 127))
     assert np.abs(stored - np.array(codes)).max() <= multiplier / 2
-    assert not (stored % multiplier).any()
+    factors = [factor for factor in range(1, 256) if not (stored % factor).any()]
+    assert any(np.abs(stored).max() <= 127 * factor for factor in factors)
+
+
+@given(st.lists(st.integers(-(127 * 255), 127 * 255), min_size=1, max_size=8))
+def test_a_bias_that_is_split_already_stays(codes: list[int]) -> None:
+    stored = numbers.split_bias(codes)
+    assert numbers.split_bias(stored).tolist() == stored.tolist()
 
 
 def test_a_bias_beyond_the_split_format_saturates() -> None:
