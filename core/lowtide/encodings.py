@@ -7,6 +7,7 @@ are scaled, what a bias is. Calibration fills in the rest; when nothing is left 
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,12 +15,12 @@ import attrs
 import numpy as np
 
 from lowtide.calibrate import Range
-from lowtide.errors import QuantizationError
-from lowtide.ir import Array
+from lowtide.errors import QuantizationError, nearest
+from lowtide.ir import Array, Graph, Layer, layers
+from lowtide.quantize.operands import mac_operands, output_channels
 
 if TYPE_CHECKING:
     from lowtide.diagnostics import Diagnostics
-    from lowtide.ir import Graph
     from lowtide.options import CompileOptions
     from lowtide.target import Placement, ScaleRule, Target
 
@@ -77,6 +78,55 @@ class EncodingSource(abc.ABC):
             QuantizationError: when there is something to read and it does not fit the network; the place is
                 the layer and the tensor.
         """
+
+
+def check_encodings(said: Encodings, graph: Graph) -> None:
+    """Hold what a source says against the network.
+
+    Raises:
+        QuantizationError: for a tensor or layer that the network does not have, a range that is none, a scale
+            that is not positive, or another number of scales or biases than the layer has channels. Widths
+            are checked with the plan.
+    """
+    found = {layer.name: layer for layer in layers(graph)}
+    for names, known in (
+        ((*said.ranges, *said.activation_bits), graph.values),
+        ((*said.weight_scales, *said.biases, *said.weight_bits), found),
+    ):
+        for name in names:
+            if name not in known:
+                what = "layer" if known is found else "tensor"
+                raise _unfit(said, name, f"the network has no such {what}", nearest(name, known))
+    for name, given in said.ranges.items():
+        if not -math.inf < given.min <= given.max < math.inf:
+            raise _unfit(said, name, f"expected finite numbers in order as range, found {given}")
+    for name, scales in said.weight_scales.items():
+        bad = [scale for scale in scales if not 0 < scale < math.inf]
+        if bad:
+            raise _unfit(said, name, f"a weight scale must be positive and finite, found {bad[0]}")
+        _check_count(said, found[name], len(scales), "weight scales", axis=True)
+    for name, bias in said.biases.items():
+        if not np.isfinite(bias).all():
+            raise _unfit(said, name, "the bias holds NaN or infinity")
+        _check_count(said, found[name], bias.size, "biases", axis=False)
+
+
+def _check_count(said: Encodings, layer: Layer, count: int, what: str, *, axis: bool) -> None:
+    node = layer.nodes[0]
+    operands = mac_operands(node)
+    if operands is None:
+        raise _unfit(said, layer.name, f"there are {what} for it, but {node.op} has no weights")
+    channels = output_channels(node, operands)
+    may_differ = operands.axis is not None if axis else True
+    if count != channels and not (axis and count == 1):
+        wanted = f"1 or {channels}" if axis else str(channels)
+        raise _unfit(said, layer.name, f"expected {wanted} {what}, found {count}")
+    if count > 1 and not may_differ:
+        raise _unfit(said, layer.name, f"its weights have one scale, found {count}")
+
+
+def _unfit(said: Encodings, name: str, message: str, hint: str = "") -> QuantizationError:
+    return QuantizationError(f"{said.origin}: {message}", place=name, hint=hint)
 
 
 def merge(found: list[Encodings]) -> Encodings:

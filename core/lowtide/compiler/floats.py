@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
-from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, merge
+from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
 from lowtide.errors import OptionError, PluginError
 from lowtide.ir import layers
 from lowtide.passes import parse_configured
@@ -69,6 +69,7 @@ def read_encodings(c: Compilation) -> Encodings:
 
     Raises:
         PluginError: naming a source that returns something else.
+        QuantizationError: when what a source says does not fit the network, or contradicts another.
         OptionError: when the user says that the model brings its scales and nobody finds any.
     """
     request = EncodingRequest(
@@ -89,8 +90,10 @@ def read_encodings(c: Compilation) -> Encodings:
         if not isinstance(said, Encodings):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
             place = f"the encodings {spec.name} of {registry.provider(spec)}"
             raise PluginError(f"should return Encodings or None, found {said!r}", place=place)
+        check_encodings(said, c.graph)
         found.append(said)
-    if c.options.prequantized_model and not found:
+    wanted = c.options.prequantized_model and c.options.recalibrate == "no" and not c.prequantized
+    if wanted and not found:
         raise OptionError(
             "the model has neither QuantizeLinear and DequantizeLinear nor limits that give its ranges",
             place="advanced_options:prequantized_model",

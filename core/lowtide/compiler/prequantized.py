@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lowtide.calibrate import Range
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
-from lowtide.compiler.floats import solve_request
+from lowtide.compiler.floats import read_encodings, solve_request
 from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError, short_name
 from lowtide.ir import Graph, layers
 from lowtide.options import CompileOptions
@@ -138,19 +138,26 @@ def examine(c: Compilation) -> tuple[Legal, Inferred]:
 
 
 def _missing_ranges(c: Compilation, legal: Legal, inferred: Inferred) -> dict[str, Range]:
-    """Ranges that the model does not tell: those of operators, or measured on frames."""
+    """Ranges that the model does not tell: known otherwise, or measured on frames."""
     missing = [name for name in inferred.open if c.graph.values[name].type.quant is None]
+    if missing:
+        c.encodings = read_encodings(c)
+    said = {name: c.encodings.ranges[name] for name in missing if name in c.encodings.ranges}
     borrowed = () if c.source is None else borrowed_ranges(c.graph, legal.ranges)
-    found = {**inferred.ranges, **calibrate_tensors(c, [*missing, *borrowed])}
-    for name in found:
-        what = (
+    measured = calibrate_tensors(c, [name for name in (*missing, *borrowed) if name not in said])
+    origins = {
+        **dict.fromkeys(inferred.ranges, "the operator that makes it"),
+        **dict.fromkeys(measured, "calibration"),
+        **dict.fromkeys(said, c.encodings.origin),
+    }
+    for name, origin in origins.items():
+        own = (
             "its scale in the model is that of its input"
             if name in borrowed
             else "it has no scale in the model"
         )
-        origin = "the operator that makes it" if name in inferred.ranges else "calibration"
-        c.diagnostics.info("LT862", name, f"{what}; its range comes from {origin}")
-    return found
+        c.diagnostics.info("LT862", name, f"{own}; its range comes from {origin}")
+    return {**inferred.ranges, **measured, **said}
 
 
 def report(c: Compilation, findings: Iterable[Finding]) -> None:
