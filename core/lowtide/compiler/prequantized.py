@@ -161,7 +161,7 @@ def _missing_ranges(c: Compilation, legal: Legal, inferred: Inferred) -> dict[st
 
 
 def report(c: Compilation, findings: Iterable[Finding]) -> None:
-    """Tell what was changed, one line for each kind of change."""
+    """Tell what was found and changed, one line for each kind."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.code, finding.action), []).append(finding)
@@ -169,7 +169,7 @@ def report(c: Compilation, findings: Iterable[Finding]) -> None:
         first = group[0]
         others = f"; and {len(group) - 1} more, as {short_name(group[1].tensor)}" if len(group) > 1 else ""
         place = f"{first.place}, {short_name(first.tensor)}"
-        if action == "repaired":
+        if action in {"repaired", "kept"}:
             c.diagnostics.info(code, place, f"{first.message}{others}")
         elif action == "converted":
             text = f"{first.message}; it gets new codes for the same range{others}"

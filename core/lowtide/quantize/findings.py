@@ -16,8 +16,8 @@ class Finding:
         place: the node in the words of the model file.
         tensor: the value, weights or bias.
         message: what was found and what the device wants.
-        action: what a compile does: ``repaired``, ``converted`` (other codes for the same range), or
-            ``refused``.
+        action: what a compile does: ``repaired``, ``converted`` (other codes for the same range), ``kept``
+            (for what costs precision and is legal), or ``refused``.
     """
 
     code: str

@@ -12,7 +12,7 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.ir import Graph, Layer, QuantParams, Value, layers
-from lowtide.precision import precision_classes, quantized_values
+from lowtide.precision import layer_reads, precision_classes, quantized_values
 from lowtide.quantize.codes import with_sign
 from lowtide.quantize.findings import Finding, Legal
 from lowtide.quantize.legal_layers import LayerRules
@@ -62,7 +62,25 @@ class _Legalizer:
                 if value.name in lost:
                     self.release(value.name)
         LayerRules(self.graph, self.rules, self.release).run()
+        self.moves()
         return self.legal
+
+    def moves(self) -> None:
+        """Say where an operator that could move codes has to make others."""
+        for layer in layers(self.graph):
+            if not self.rules.on_device(layer):
+                continue
+            if self.request.target.operators[layer.op].kind != "same-codes":
+                continue
+            made = layer.output.type.quant
+            others = [
+                value.name
+                for value in layer_reads(layer)
+                if made is not None and value.type.quant is not None and value.type.quant != made
+            ]
+            if others:
+                text = f"its codes are not those of {', '.join(others[:3])}: they are requantized there"
+                self.rules.keep("LT885", layer.place, layer.output.name, text)
 
     def around(self, value: Value) -> list[Layer]:
         """The layers on the accelerator that make and read a value."""

@@ -30,6 +30,10 @@ class Rules:
         action = "repaired" if repaired else "converted" if self.convert else "refused"
         self.legal.findings.append(Finding(code, place, tensor, message, action))
 
+    def keep(self, code: str, place: str, tensor: str, message: str) -> None:
+        """Add a finding of something that costs precision and stays as it is."""
+        self.legal.findings.append(Finding(code, place, tensor, message, "kept"))
+
 
 def nearest_power(number: float, tolerance: float = POWER_TOLERANCE) -> float | None:
     """The power of two that a number is meant to be, ``None`` when none is near enough."""

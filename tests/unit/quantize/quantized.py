@@ -22,6 +22,14 @@ from lowtide.target import Target, load_target, place, scale_rule
 from unit.quantize.solving import Options
 
 REGISTRY = discover()
+WITH_BIAS = """
+input %x: float32[1, 2, 2, 2] ~ {x}
+const %w: float32[2, 2, 1, 1] ~ {w} = [1, 2, 3, 4]
+const %b: float32[{count}]{bias}
+%y: float32[1, 2, 2, 2] ~ int8(scale=0.5) = Conv(%x, %w, %b)
+return %y
+"""
+
 TDA4VM = load_target("tda4vm", REGISTRY)
 AM68A = load_target("am68a", REGISTRY)
 
@@ -100,3 +108,8 @@ def real(graph: Graph, name: str) -> NDArray[Any]:
 def with_bits(target: Target, *bits: int) -> Target:
     """A device with these widths alone."""
     return attrs.evolve(target, bits=bits)
+
+
+def biased(bias: str, *, x: str = "int8(scale=0.5)", w: str = "int8(scale=0.5)", count: int = 2) -> str:
+    """A convolution of 8-bit numbers with a bias."""
+    return WITH_BIAS.format(x=x, w=w, count=count, bias=bias)

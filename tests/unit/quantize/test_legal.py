@@ -265,6 +265,20 @@ def test_codes_of_a_softmax_are_the_hosts_since_the_device_gives_float_numbers()
     assert quant(graph, "y") == QuantParams("uint8", 0.004, 3)
 
 
+def test_a_concat_of_different_scales_is_told_and_kept() -> None:
+    body = """
+    input %x: float32[1, 2] ~ int8(scale=0.5)
+    %a: float32[1, 2] ~ int8(scale=0.25) = Sigmoid(%x)
+    %y: float32[1, 4] ~ int8(scale=0.5) = Concat(%x, %a) {axis=1}
+    return %y
+    """
+    graph, legal = held(body)
+    assert said(legal) == [("LT885", "y", "kept")]
+    assert "not those of a" in legal.findings[0].message
+    feed = feeds(graph)
+    assert np.array_equal(outputs(graph, feed), outputs(network(body), feed))
+
+
 # --- properties ---
 
 
