@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from lowtide.exact.builder import PROVEN, Builder, largest
+from lowtide.exact.builder import PROVEN, Builder, limits
 from lowtide.ir import Array, Node
 from lowtide.quantize.numbers import bias_scales
 from lowtide.quantize.operands import MacOperands, by_output_channel
@@ -45,29 +45,35 @@ class Product:
     Attributes:
         node: Conv, ConvTranspose, Gemm or MatMul with constant weights.
         source: the tensor with the codes of the activation, less the zero point.
-        reach: the largest magnitude of these.
+        window: the lowest and highest of these; 0 lies between.
         weights: int64, in the layout of the node, less their zero point.
         bias: int64 ``[C_out]`` in units of the accumulator.
     """
 
     node: Node
     source: str
-    reach: int
+    window: tuple[int, int]
     weights: Array
     bias: Array
     activation_bits: int = 8
 
     @property
-    def magnitudes(self) -> Array:
-        """The sum of magnitudes of the weights of every output channel, int64 ``[C_out]``."""
-        rows: Array = np.abs(by_output_channel(self.node, self.weights))
-        sums: Array = rows.sum(axis=1)
-        return sums
-
-    @property
     def bound(self) -> int:
-        """The largest magnitude that an accumulator can have."""
-        return int((self.magnitudes * self.reach + np.abs(self.bias)).max(initial=0))
+        """The largest magnitude that an accumulator can have, in whatever order it is summed."""
+        return int((reach_of(self.node, self.weights, self.window) + np.abs(self.bias)).max(initial=0))
+
+
+def reach_of(node: Node, weights: Array, window: tuple[int, int]) -> Array:
+    """The largest magnitude of any partial sum of every output channel, int64 ``[C_out]``.
+
+    With activations from `low` to `high`, around 0, the sum of what is positive bounds it above and that of
+    what is negative below.
+    """
+    rows: Array = by_output_channel(node, weights)
+    positive, negative = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
+    low, high = window
+    reach: Array = np.maximum(positive * high - negative * low, negative * high - positive * low)
+    return reach
 
 
 def product_of(node: Node, operands: MacOperands, source: str) -> Product:
@@ -78,7 +84,7 @@ def product_of(node: Node, operands: MacOperands, source: str) -> Product:
     assert weights.constant is not None  # noqa: S101 - weights are constant
     zero = weights.type.quant.zero_point[0]
     codes = weights.constant.array().astype(np.int64) - zero
-    return Product(node, source, largest(quant), codes, _bias(node, operands, codes), quant.bits)
+    return Product(node, source, limits(quant), codes, _bias(node, operands, codes), quant.bits)
 
 
 def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
@@ -101,10 +107,10 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
         name = multiply(b, product, product.weights, product.bias)
         return Accumulator(name, wide=False, bound=product.bound, activation_bits=product.activation_bits)
     total: str | None = None
-    for source, reach, power in _activation_parts(b, product):
+    for source, window, power in _activation_parts(b, product):
         for weights, exponent in _weight_parts(product.weights):
-            for part, piece in _channel_parts(product, source, reach, weights):
-                made = multiply(b, attrs.evolve(product, source=part), piece, None)
+            for piece in _pieces(product.node, weights, window):
+                made = multiply(b, attrs.evolve(product, source=source), piece, None)
                 scaled = b.wide(made)
                 if power * exponent != 1:
                     scaled = b.node("Mul", [scaled, b.constant(power * exponent, np.float64)])
@@ -140,16 +146,17 @@ def along_channels(node: Node, values: Array) -> Array:
     return values.reshape((1, -1, *(1,) * (rank - 2)))
 
 
-def _activation_parts(b: Builder, product: Product) -> Iterator[tuple[str, int, int]]:
-    """The activation as parts with their largest magnitude and factor."""
-    if product.reach < BYTE:
-        yield product.source, product.reach, 1
+def _activation_parts(b: Builder, product: Product) -> Iterator[tuple[str, tuple[int, int], int]]:
+    """The activation as parts with their limits and factor."""
+    low, high = product.window
+    if max(-low, high) < BYTE:
+        yield product.source, product.window, 1
         return
     scaled = b.node("Mul", [product.source, b.constant(1 / BYTE)])
-    high = b.node("Floor", [scaled])
-    low = b.node("Sub", [product.source, b.node("Mul", [high, b.constant(BYTE)])])
-    yield high, product.reach // BYTE + 1, BYTE
-    yield low, BYTE - 1, 1
+    upper = b.node("Floor", [scaled])
+    lower = b.node("Sub", [product.source, b.node("Mul", [upper, b.constant(BYTE)])])
+    yield upper, (low // BYTE, high // BYTE), BYTE
+    yield lower, (0, BYTE - 1), 1
 
 
 def _weight_parts(weights: Array) -> Iterator[tuple[Array, int]]:
@@ -162,24 +169,24 @@ def _weight_parts(weights: Array) -> Iterator[tuple[Array, int]]:
     yield weights - (high << 8), 1
 
 
-def _channel_parts(product: Product, source: str, reach: int, weights: Array) -> Iterator[tuple[str, Array]]:
-    """Pieces along the axis that is summed, each within the proven bound."""
-    node = product.node
-    bound = int(np.abs(by_output_channel(node, weights)).sum(axis=1).max(initial=0)) * reach
-    pieces = bound // PROVEN + 1
-    if pieces == 1:
-        yield source, weights
+def _pieces(node: Node, weights: Array, window: tuple[int, int]) -> Iterator[Array]:
+    """The weights in pieces along the axis that is summed, each within the proven bound.
+
+    What another piece has is zero, which keeps the shape and works for groups too.
+    """
+    count = int(reach_of(node, weights, window).max(initial=0)) // PROVEN + 1
+    if count == 1:
+        yield weights
         return
-    # Zeros instead of slices: the same convolution with some inputs left out, which works for groups too.
     axis = _summed_axis(node)
     size = weights.shape[axis]
-    step = -(-size // min(size, 2 * pieces))
+    step = -(-size // min(size, 2 * count))
     for first in range(0, size, step):
         piece = np.zeros_like(weights)
         index = [slice(None)] * weights.ndim
         index[axis] = slice(first, first + step)
         piece[tuple(index)] = weights[tuple(index)]
-        yield source, piece
+        yield piece
 
 
 def _summed_axis(node: Node) -> int:

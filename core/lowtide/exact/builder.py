@@ -93,6 +93,18 @@ class Builder:
         """Limits on both sides."""
         return self.node("Clip", [name, self.constant(low, dtype), self.constant(high, dtype)])
 
+    def round(self, name: str, bound: float, dtype: type[np.generic] = np.float32) -> str:
+        """To the nearest integer, ties to even.
+
+        Numbers below 2^22, or 2^51 in float64, are rounded by the addition of one so large that its last bit
+        counts ones: two vectorized operations instead of a slow one.
+        """
+        mantissa = 22 if dtype is np.float32 else 51
+        if bound >= 1 << mantissa:
+            return self.node("Round", [name])
+        magic = self.constant(1.5 * 2.0 ** (mantissa + 1), dtype)
+        return self.node("Sub", [self.node("Add", [name, magic]), magic])
+
     def wide(self, name: str) -> str:
         """The same numbers in float64."""
         return self.node("Cast", [name], {"to": onnx.TensorProto.DOUBLE})

@@ -122,19 +122,20 @@ def _sum(sign: int, first: QuantParams, second: QuantParams, made: QuantParams, 
     return _aligned(sign, scales)
 
 
-def _aligned(sign: int, scales: tuple[float, float, float]) -> Binary:
-    """Each input gets a multiplier of at most 16 bits, both the same shift, with one rounding at the end.
+def aligned_factors(scales: tuple[float, float, float]) -> tuple[tuple[int, int], int]:
+    """A multiplier of at most 16 bits for each input of a sum, and the shift to the right of both.
 
-    Where scales differ by powers of two the multipliers are powers of two and nothing but the end rounds.
+    Where scales differ by powers of two the multipliers are powers of two, and nothing but the end rounds.
     """
     ratios = [scale / scales[2] for scale in scales[:2]]
     shift = 15 - int(np.frexp(max(ratios))[1])
     mantissas = [int(np.floor(ratio * 2.0**shift + 0.5)) for ratio in ratios]
+    return (mantissas[0], mantissas[1]), shift
 
-    def compute(a: Array, b: Array) -> Array:
-        return rounding_shift_up(a * mantissas[0] + sign * b * mantissas[1], shift)
 
-    return compute
+def _aligned(sign: int, scales: tuple[float, float, float]) -> Binary:
+    (first, second), shift = aligned_factors(scales)
+    return lambda a, b: rounding_shift_up(a * first + sign * b * second, shift)
 
 
 def _product(first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile) -> Binary:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from lowtide.exact.accumulate import attributes_of, product_of
+from lowtide.exact.addition import add_nodes
 from lowtide.exact.builder import Builder, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
@@ -191,9 +192,11 @@ class Lowering:
         first, second = (value.type.quant for value in reads)
         assert first is not None  # noqa: S101 - the caller checks
         assert second is not None  # noqa: S101 - the caller checks
+        sources = (self.codes_of(reads[0]), self.codes_of(reads[1]))
+        if node.op in {"Add", "Sub"} and (summed := add_nodes(self.b, node, sources, made, self.profile)):
+            return self.b.clip(summed, window.low, window.high)
         function = binary(node.op, first, second, made, self.profile)
         assert function is not None  # noqa: S101 - the caller asks for operators that have one
-        sources = (self.codes_of(reads[0]), self.codes_of(reads[1]))
 
         def limited(a: Array, b: Array) -> Array:
             return np.clip(function(a, b), window.low, window.high)

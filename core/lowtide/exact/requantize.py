@@ -21,6 +21,12 @@ from lowtide.ir import Array
 MANTISSA = 2.0**53
 """Integers of smaller magnitude are exact in float64."""
 
+LONGEST_NUDGED = 12
+"""Bits of a rounding shift up to which ties can be decided by a nudge in float32."""
+
+LARGEST_MANTISSA = 2.0**31
+"""Above the mantissa of every multiplier."""
+
 
 @attrs.frozen
 class Window:
@@ -80,8 +86,11 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
     """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
-        made = b.node("Round", [b.node("Mul", [narrow, b.constant(scales)])])
+        most = found.bound * float(np.asarray(scales).max(initial=0)) + 1
+        made = b.round(b.node("Mul", [narrow, b.constant(scales)]), most)
         return b.clip(made, window.low, window.high)
+    if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
+        found = _saturated(b, found, scales, window)
     wide = found.name if found.wide else b.wide(found.name)
     if how == "shift":
         scaled = b.node("Mul", [wide, b.constant(scales, np.float64)])
@@ -90,44 +99,76 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
         by, roundings = quantize_multiplier(scales), how
         if found.activation_bits > 8 and how in {"double", "single"}:
             by, roundings = reduced(by), "single"
-        made = _multiplied(b, attrs.evolve(found, name=wide), by, roundings, window)
+        return b.clip(_multiplied(b, attrs.evolve(found, name=wide), by, roundings), window.low, window.high)
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 
-def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
+def _saturated(b: Builder, found: Accumulator, scales: Array, window: Window) -> Accumulator:
+    """Cut off accumulators that saturate in every channel anyway, so that fewer bits are multiplied."""
+    most = max(window.high, -window.low) + 2
+    smallest = float(np.asarray(scales).min(initial=1.0))
+    limit = np.ceil(most / smallest) if smallest > 0 else np.inf
+    if limit >= found.bound or limit >= PROVEN:
+        return found
+    kind = np.float64 if found.wide else np.float32
+    return attrs.evolve(found, name=b.clip(found.name, -limit, limit, kind), bound=float(limit))
+
+
+def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize) -> str:
     """By nodes where products fit the mantissa of float64, else by integers."""
     wide = found.name
     left = np.maximum(by.shift, 0)
     largest = found.bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
     if largest < MANTISSA:
-        return _fixed(b, wide, by, how, window)
+        return _fixed(b, found, by, how)
 
     def compute(values: Array) -> Array:
         rounding: Rounding = "single" if how == "single" else "double"
-        return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float64)
+        return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float32)
 
-    made = b.step(compute, wide)
-    b.types[made] = b.types[wide] = onnx.TensorProto.DOUBLE
-    return made
+    b.types[wide] = onnx.TensorProto.DOUBLE
+    return b.step(compute, wide)
 
 
-def _fixed(b: Builder, wide: str, by: Multiplier, how: Requantize, window: Window) -> str:
-    """A 31-bit multiplier in float64, where the product fits its mantissa."""
+def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize) -> str:
+    """A 31-bit multiplier in float64, where the product fits its mantissa; the result is float32."""
     if how == "single":
         factor = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
-        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
-        return b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
+        scaled = b.node("Mul", [found.name, b.constant(factor, np.float64)])
+        return b.narrow(b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])]))
     left = np.maximum(by.shift, 0).astype(np.int32)
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
-    high = b.node("Mul", [wide, b.constant(factor, np.float64)])
-    high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
+    high = b.node("Mul", [found.name, b.constant(factor, np.float64)])
+    if _never_ties(by, left, found.bound):
+        high = b.round(high, found.bound * float(factor.max(initial=0)), np.float64)
+    else:
+        high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
     right = np.maximum(-by.shift, 0).astype(np.int32)
     if not right.any():
-        return high
+        return b.narrow(high)
+    if right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
+        return _nudged(b, high, right)
     shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
-    half = b.constant(0.5, np.float64)
-    if window.low >= 0:
-        # What ties below zero become does not matter: the limit cuts it off.
-        return b.node("Floor", [b.node("Add", [shifted, half])])
-    size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), half])])
-    return b.node("Mul", [b.node("Sign", [shifted]), size])
+    size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), b.constant(0.5, np.float64)])])
+    return b.narrow(b.node("Mul", [b.node("Sign", [shifted]), size]))
+
+
+def _never_ties(by: Multiplier, left: Array, bound: float) -> bool:
+    """Whether integer * mantissa * 2^left is never an odd multiple of 2^30.
+
+    With t zeros at the end of the mantissa the integer would have to be a multiple of 2^(30 - left - t).
+    """
+    mantissa = np.asarray(by.mantissa)
+    lowest = np.where(mantissa > 0, mantissa & -mantissa, 1)
+    return bool(np.all(bound < np.ldexp(1.0, 30 - left) / lowest))
+
+
+def _nudged(b: Builder, high: str, right: Array) -> str:
+    """A rounding shift, ties away from zero, in float32: numbers are made larger by less than one step.
+
+    Rounding to nearest then takes ties away from zero, and no other number crosses a half: below 2^9, beyond
+    which codes saturate, the nudge is below 2^-12.6, and shifted integers are 2^-12 apart or more.
+    """
+    nudge = np.ldexp(1.0, -right) * (1 + 2.0**-22)
+    shifted = b.node("Mul", [b.narrow(high), b.constant(nudge)])
+    return b.round(shifted, PROVEN // 8)

@@ -21,6 +21,13 @@ MOST_CHANNEL_SHIFTS = 8
 Source: the vendor's published training-side simulation.
 """
 
+LARGE_BIAS = 1 << 22
+"""A bias that a weight scale should not make larger, in units of the accumulator.
+
+Next to such a bias, which is worth at most all codes of the output, one step of a weight is worth less than a
+hundredth of a code. Larger ones come from channels that are almost dead; their sums would leave what 24 bits hold.
+"""
+
 SPLIT_BIAS_LIMIT = 127 * 255
 """The largest bias of the split format: code times multiplier, in units of the accumulator."""
 
@@ -135,7 +142,7 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     # The products and the bias get half of the accumulator each.
     factors = reach / (limit / 2)
     if bias is not None:
-        room = SPLIT_BIAS_LIMIT if request.target.bias.split and not request.clip_bias else limit / 2
+        room = SPLIT_BIAS_LIMIT if request.target.bias.split and not request.clip_bias else LARGE_BIAS
         factors = np.maximum(factors, np.abs(_bias_steps(bias, activation, quant)) / room)
     if len(quant.scale) == 1:
         factors = factors.max(keepdims=True, initial=0.0)
