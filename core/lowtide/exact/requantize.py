@@ -59,8 +59,8 @@ def _folded_shift(b: Builder, product: Product, scales: Array, window: Window) -
     weights = product.weights * _by_channel(product, factor)
     # Half a step makes rounding down to rounding to nearest, but a factor of 1 rounds nothing.
     bias = product.bias * factor + np.where(factor < 1, 0.5, 0.0)
-    made = b.node("Floor", [multiply(b, product, weights, bias)])
-    return b.clip(made, window.low, window.high)
+    # Limits that are integers may come before rounding, where they fuse with the convolution.
+    return b.node("Floor", [b.clip(multiply(b, product, weights, bias), window.low, window.high)])
 
 
 def _by_channel(product: Product, factor: Array) -> Array:
@@ -86,9 +86,8 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
     """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
-        most = found.bound * float(np.asarray(scales).max(initial=0)) + 1
-        made = b.round(b.node("Mul", [narrow, b.constant(scales)]), most)
-        return b.clip(made, window.low, window.high)
+        limited = b.clip(b.node("Mul", [narrow, b.constant(scales)]), window.low, window.high)
+        return b.round(limited, max(window.high, -window.low))
     if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
         found = _saturated(b, found, scales, window)
     wide = found.name if found.wide else b.wide(found.name)
@@ -99,7 +98,7 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
         by, roundings = quantize_multiplier(scales), how
         if found.activation_bits > 8 and how in {"double", "single"}:
             by, roundings = reduced(by), "single"
-        return b.clip(_multiplied(b, attrs.evolve(found, name=wide), by, roundings), window.low, window.high)
+        return _multiplied(b, attrs.evolve(found, name=wide), by, roundings, window)
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 
@@ -114,28 +113,32 @@ def _saturated(b: Builder, found: Accumulator, scales: Array, window: Window) ->
     return attrs.evolve(found, name=b.clip(found.name, -limit, limit, kind), bound=float(limit))
 
 
-def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize) -> str:
+def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
     """By nodes where products fit the mantissa of float64, else by integers."""
     wide = found.name
     left = np.maximum(by.shift, 0)
     largest = found.bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
     if largest < MANTISSA:
-        return _fixed(b, found, by, how)
+        return _fixed(b, found, by, how, window)
 
     def compute(values: Array) -> Array:
         rounding: Rounding = "single" if how == "single" else "double"
         return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float32)
 
     b.types[wide] = onnx.TensorProto.DOUBLE
-    return b.step(compute, wide)
+    return b.clip(b.step(compute, wide), window.low, window.high)
 
 
-def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize) -> str:
+def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
     """A 31-bit multiplier in float64, where the product fits its mantissa; the result is float32."""
+
+    def limited(name: str) -> str:
+        return b.clip(b.narrow(name), window.low, window.high)
+
     if how == "single":
         factor = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
         scaled = b.node("Mul", [found.name, b.constant(factor, np.float64)])
-        return b.narrow(b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])]))
+        return limited(b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])]))
     left = np.maximum(by.shift, 0).astype(np.int32)
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
     high = b.node("Mul", [found.name, b.constant(factor, np.float64)])
@@ -145,12 +148,12 @@ def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize) -> s
         high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
     right = np.maximum(-by.shift, 0).astype(np.int32)
     if not right.any():
-        return b.narrow(high)
+        return limited(high)
     if right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
-        return _nudged(b, high, right)
+        return _nudged(b, high, right, window)
     shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
     size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), b.constant(0.5, np.float64)])])
-    return b.narrow(b.node("Mul", [b.node("Sign", [shifted]), size]))
+    return limited(b.node("Mul", [b.node("Sign", [shifted]), size]))
 
 
 def _never_ties(by: Multiplier, left: Array, bound: float) -> bool:
@@ -163,7 +166,7 @@ def _never_ties(by: Multiplier, left: Array, bound: float) -> bool:
     return bool(np.all(bound < np.ldexp(1.0, 30 - left) / lowest))
 
 
-def _nudged(b: Builder, high: str, right: Array) -> str:
+def _nudged(b: Builder, high: str, right: Array, window: Window) -> str:
     """A rounding shift, ties away from zero, in float32: numbers are made larger by less than one step.
 
     Rounding to nearest then takes ties away from zero, and no other number crosses a half: below 2^9, beyond
@@ -171,4 +174,4 @@ def _nudged(b: Builder, high: str, right: Array) -> str:
     """
     nudge = np.ldexp(1.0, -right) * (1 + 2.0**-22)
     shifted = b.node("Mul", [b.narrow(high), b.constant(nudge)])
-    return b.round(shifted, PROVEN // 8)
+    return b.round(b.clip(shifted, window.low, window.high), max(window.high, -window.low))

@@ -24,8 +24,9 @@ Source: the vendor's published training-side simulation.
 LARGE_BIAS = 1 << 22
 """A bias that a weight scale should not make larger, in units of the accumulator.
 
-Next to such a bias, which is worth at most all codes of the output, one step of a weight is worth less than a
-hundredth of a code. Larger ones come from channels that are almost dead; their sums would leave what 24 bits hold.
+Next to such a bias, which is worth at most all codes of the output, one step of a weight is worth less than
+a hundredth of a code. Larger ones come from channels that are almost dead; their sums would leave what 24
+bits hold.
 """
 
 SPLIT_BIAS_LIMIT = 127 * 255
