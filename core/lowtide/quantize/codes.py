@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 
 from lowtide.ir import Array, Constant, DType, Graph, QuantParams, Value
+from lowtide.quantize.clamps import add_clamps, clamps_in_codes
 from lowtide.runtime import dequantize
 from lowtide.runtime.model import per_axis
 
@@ -19,8 +20,10 @@ def quantized_activations(graph: Graph) -> tuple[Value, ...]:
 def remove_codes(graph: Graph) -> None:
     """Make the graph float in place: quantized constants become the numbers that their codes stand for.
 
-    Nodes that convert between numbers and integers at the ends of a network stay.
+    Where codes clamp at 0 what nothing else does, a Clip takes their place. Nodes that convert between
+    numbers and integers at the ends of a network stay.
     """
+    add_clamps(graph, clamps_in_codes(graph))
     for value in quantized_activations(graph):
         graph.retype(value, value.type.with_quant(None))
     for value in graph.constants:

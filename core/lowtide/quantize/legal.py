@@ -13,6 +13,7 @@ import attrs
 from lowtide.calibrate import Range
 from lowtide.ir import Graph, Layer, QuantParams, Value, layers
 from lowtide.precision import layer_reads, precision_classes, quantized_values
+from lowtide.quantize.clamps import add_clamps, clamps_in_codes
 from lowtide.quantize.codes import with_sign
 from lowtide.quantize.findings import Finding, Legal
 from lowtide.quantize.legal_layers import LayerRules
@@ -51,6 +52,7 @@ class _Legalizer:
         self.values = quantized_values(graph, request.target, request.placement)
         self.ties = tied_tensors(graph, request, self.values)
         self.members = self.ties.sets()
+        self.clamps = clamps_in_codes(graph) if convert else {}
 
     def run(self) -> Legal:
         lost = self.widths()
@@ -63,6 +65,8 @@ class _Legalizer:
                     self.release(value.name)
         LayerRules(self.graph, self.rules, self.release).run()
         self.moves()
+        clamps = {name: quant for name, quant in self.clamps.items() if name in self.legal.ranges}
+        add_clamps(self.graph, clamps, fused=True)
         return self.legal
 
     def moves(self) -> None:
