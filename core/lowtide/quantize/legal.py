@@ -114,7 +114,7 @@ class _Legalizer:
                 value = next(iter(quants))
                 text = f"{' and '.join(map(str, found))} bits meet at {', '.join(group.ties[:3])}"
                 self.rules.note(
-                    "LT881", _place(value), value.name, f"{text}, where the device cannot change the width"
+                    "LT886", _place(value), value.name, f"{text}, where the device cannot change the width"
                 )
                 self.legal.bits |= dict.fromkeys(group.tensors, found[-1])
             if wrong or len(found) > 1:
@@ -200,20 +200,13 @@ class _Legalizer:
 
     # --- conversion ---
 
-    def release(self, name: str, least: float = 0.0) -> None:
-        """Take the codes off a tensor, and off those that have to share parameters with it.
-
-        Args:
-            name: the tensor.
-            least: the smallest scale that its new codes may have.
-        """
+    def release(self, name: str) -> None:
+        """Take the codes off a tensor, and off those that have to share parameters with it."""
         for value in self.tied(self.graph.values[name]):
             quant = value.type.quant
             if quant is None:
                 continue
-            low, high = quant.range
-            factor = max(1.0, least / max(quant.scale))
-            self.legal.ranges[value.name] = Range(low * factor, high * factor)
+            self.legal.ranges[value.name] = Range(*quant.range)
             if not self.no_width(value, quant):
                 self.legal.bits.setdefault(value.name, quant.bits)
             self.graph.retype(value, value.type.with_quant(None))

@@ -19,7 +19,7 @@ from lowtide.quantize.weights import own_constant
 class LayerRules:
     """Holds the constants of every layer on the accelerator against the rules of the device."""
 
-    def __init__(self, graph: Graph, rules: Rules, release: Callable[[str, float], None]) -> None:
+    def __init__(self, graph: Graph, rules: Rules, release: Callable[[str], None]) -> None:
         self.graph = graph
         self.rules = rules
         self.rule = rules.rule
@@ -102,8 +102,10 @@ class LayerRules:
         quant = node.value(1).type.quant
         assert quant is not None  # noqa: S101 - the caller checks
         may = self.may_have_channels(node, operands)
-        if quant.axis is None or (may and quant.axis == operands.axis):
+        if quant.axis is None:
             return True
+        if may and quant.axis == operands.axis:
+            return self.rule.requantize != "shift" or self.shifted_channels(node, quant)
         if len(set(quant.scale)) > 1:
             wanted = f"one scale, or one along axis {operands.axis}" if may else "one scale"
             text = f"its weights have {len(quant.scale)} scales along axis {quant.axis}"
@@ -112,6 +114,15 @@ class LayerRules:
         self.single(own_constant(self.graph, node, 1))
         self.note(node, "LT877", node.value(1), "its equal scales per channel become one", repaired=True)
         return True
+
+    def shifted_channels(self, node: Node, quant: QuantParams) -> bool:
+        """Whether scales per channel differ by shifts, so that one accumulator scale serves all channels."""
+        largest = max(quant.scale)
+        bad = [scale for scale in quant.scale if nearest_power(largest / scale) is None]
+        if bad:
+            text = f"its scales per channel, as {bad[0]:.6g} and {largest:.6g}, differ by more than shifts"
+            self.note(node, "LT877", node.value(1), text)
+        return not bad
 
     def may_have_channels(self, node: Node, operands: MacOperands) -> bool:
         """Whether the weights of a node may have a scale for each output channel."""
@@ -223,32 +234,30 @@ class LayerRules:
             again = False
             for layer, node, operands in self.macs():
                 name = layer.output.name
-                why, least = self.no_shift(layer, operands)
+                why = self.no_shift(layer, operands)
                 if why and name not in seen:
                     seen.add(name)
                     self.note(node, "LT880", layer.output, why)
                     if self.rules.convert:
-                        self.release(name, least)
+                        self.release(name)
                         again = True  # what reads it has another scale at its input now
 
-    def no_shift(self, layer: Layer, operands: MacOperands) -> tuple[str, float]:
-        """Why the scale of an output cannot be reached, and the least that could be."""
+    def no_shift(self, layer: Layer, operands: MacOperands) -> str:
+        """Why the scale of an output cannot be reached; empty when it can."""
         made, weights = layer.output.type.quant, operands.weights.type.quant
         activation = operands.activation.type.quant
+        follows = self.rule.activation_scale == "accumulator"
         if made is None:
-            return "", 0.0
+            return ""
         if weights is None or activation is None:
-            if self.rule.activation_scale != "accumulator":
-                return "", 0.0
-            return "its scale follows from those of input and weights, which the model does not give", 0.0
-        accumulator = activation.scale[0] * max(weights.scale)
-        for scale in weights.scale:
-            ratio = made.scale[0] / (activation.scale[0] * scale)
-            power = nearest_power(ratio, 10 * POWER_TOLERANCE)
-            if power is None or power < 1:
-                text = f"its scale is {ratio:.6g} times that of the accumulator"
-                return f"{text}; the device can only shift right", accumulator
-        return "", 0.0
+            text = "its scale follows from those of input and weights, which the model does not give"
+            return text if follows else ""
+        ratio = made.scale[0] / (activation.scale[0] * max(weights.scale))
+        power = nearest_power(ratio, 10 * POWER_TOLERANCE)
+        if power is not None and not (follows and power < 1):
+            return ""
+        text = f"its scale is {ratio:.6g} times that of the accumulator"
+        return f"{text}; the device can only shift{' right' if follows else ''}"
 
     def note(self, node: Node, code: str, value: Value, message: str, *, repaired: bool = False) -> None:
         """Add a finding about a constant or output of a node."""

@@ -191,7 +191,7 @@ def test_two_widths_where_the_device_cannot_change_them_are_refused_and_converte
     return %y
     """
     _, legal = held(body)
-    assert said(legal) == [("LT881", "x", "refused")]
+    assert said(legal) == [("LT886", "x", "refused")]
     assert "8 and 16 bits meet at y" in legal.findings[0].message
     _, converted = held(body, convert=True)
     assert set(converted.ranges) == {"x", "y"}
