@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -71,7 +71,9 @@ def quantized(folder: Path, style: str) -> Path:
     try:
         ready, made = folder / "ready.onnx", folder / f"{style}.onnx"
         quant_pre_process(str(MODEL), str(ready), skip_symbolic_shape=True)
-        quantize_static(str(ready), str(made), _Frames(), quant_format=QuantFormat.QDQ, **STYLES[style])
+        quantize_static(
+            str(ready), str(made), cast(Any, _Frames()), quant_format=QuantFormat.QDQ, **STYLES[style]
+        )
     finally:
         logging.disable(logging.NOTSET)
     return made
