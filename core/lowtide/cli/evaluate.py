@@ -12,10 +12,13 @@ from rich.text import Text
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
+from lowtide.compiler.run import Mode, session_of
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.plugin import MetricSpec
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table
+
+FIXED_MODES: tuple[Mode, ...] = ("exact", "qdq")
 
 
 @click.command("evaluate")
@@ -30,6 +33,13 @@ from lowtide.report.terminal import new_table
     metavar="NAME",
     help="See `lowtide metrics`; repeatable.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(FIXED_MODES),
+    default="exact",
+    show_default=True,
+    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def command(
@@ -42,6 +52,7 @@ def command(
     options_file: Path | None,
     assignments: tuple[str, ...],
     names: tuple[str, ...],
+    mode: Mode,
     as_json: bool,
 ) -> None:
     """Measure task metrics of an output folder, the float network beside the quantized one."""
@@ -52,7 +63,8 @@ def command(
     metrics: list[type[Metric]] = [registry.load(MetricSpec, name) for name in names]
     with progress_bars() as progress:
         progress.stage("evaluate")
-        found = evaluate(saved.reference, saved.graph, source, metrics, progress=progress.advance)
+        fixed = session_of(saved.graph, mode, saved.device)
+        found = evaluate(saved.reference, fixed, source, metrics, progress=progress.advance)
     if as_json:
         figures = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}
         click.echo(json_text({"frames": found.frames, "metrics": figures}), nl=False)

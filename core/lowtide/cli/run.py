@@ -10,7 +10,7 @@ import numpy as np
 from lowtide.cli.context import registry_of
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
-from lowtide.compiler.run import MODES, Mode, run_frames
+from lowtide.compiler.run import MODES, Device, Mode, run_frames
 from lowtide.errors import OutputError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Array, Graph
@@ -23,7 +23,11 @@ from lowtide.plugin import Registry
 @data_options
 @option_options
 @click.option(
-    "--mode", type=click.Choice(MODES), default="qdq", show_default=True, help="Float or quantized."
+    "--mode",
+    type=click.Choice(MODES),
+    default="qdq",
+    show_default=True,
+    help="float; qdq: as ONNX Runtime emulates the codes; exact: as the device computes.",
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE.npz")
 @click.pass_context
@@ -43,12 +47,12 @@ def command(
     if not output.parent.is_dir():
         raise OutputError("the folder does not exist", place=str(output.parent), hint="make it first")
     given = given_options(options_file, assignments)
-    graph = _graph(source, mode, registry_of(ctx), resolve_options(given.layers).options)
+    graph, device = _graph(source, mode, registry_of(ctx), resolve_options(given.layers).options)
     selected = frames_for(graph, data, frames, labels, given.preprocess)
     collected: dict[str, list[Array]] = {value.name: [] for value in graph.outputs}
     with progress_bars() as progress:
         progress.stage(f"run {mode}")
-        for done, (_, results) in enumerate(run_frames(graph, selected, mode), 1):
+        for done, (_, results) in enumerate(run_frames(graph, selected, mode, device), 1):
             for name, array in results.items():
                 collected[name].append(array)
             progress.advance(done, selected.count)
@@ -60,12 +64,14 @@ def command(
         raise OutputError(f"cannot be written: {error.strerror}", place=str(output)) from error
 
 
-def _graph(source: Path, mode: Mode, registry: Registry, options: CompileOptions) -> Graph:
+def _graph(
+    source: Path, mode: Mode, registry: Registry, options: CompileOptions
+) -> tuple[Graph, Device | None]:
     if not source.is_dir():
         request = ImportRequest(input_shapes=dict(options.input_shapes))
-        return load_model(source, registry, request, frontend=options.frontend)
+        return load_model(source, registry, request, frontend=options.frontend), None
     saved = load_output(source)
-    return saved.reference if mode == "float" else saved.graph
+    return (saved.reference if mode == "float" else saved.graph), saved.device
 
 
 def _stack(name: str, arrays: list[Array]) -> Array:

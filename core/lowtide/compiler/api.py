@@ -98,6 +98,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         ranges=compilation.ranges,
         pipelines=compilation.pipelines,
         digests=digests,
+        device=compilation.device,
         report=build_report(compilation, digests),
         registry=request.registry,
     )

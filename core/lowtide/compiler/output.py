@@ -16,8 +16,10 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model
 
 from lowtide.compiler.result import CompileResult
+from lowtide.compiler.run import Device
 from lowtide.emit import Emitter
 from lowtide.errors import LowtideError, OutputError, PluginError
+from lowtide.exact import find_profile
 from lowtide.ir import Constant, Graph, parse_graph
 from lowtide.narrow import is_mapping
 from lowtide.plugin import EmitterSpec
@@ -112,6 +114,7 @@ def _emit(result: CompileResult, folder: Path) -> None:
         "outputs": {name: _digest(folder / name) for name in sorted(written)},
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "options": {option.key: str(option.value) for option in result.options.effective},
+        "arithmetic": result.device.profile.name,
         "pipelines": dict(result.pipelines),
         "times": [attrs.asdict(stage) for stage in result.report.times],
     }
@@ -148,6 +151,12 @@ class SavedOutput:
     reference: Graph
     manifest: Mapping[str, Any]
     report: Mapping[str, Any]
+
+    @property
+    def device(self) -> Device:
+        """How the device rounds, and what runs on the host."""
+        host = (layer["name"] for layer in self.report["layers"] if layer["placement"] == "host")
+        return Device(find_profile(str(self.manifest.get("arithmetic"))), frozenset(host))
 
 
 def load_output(folder: Path) -> SavedOutput:

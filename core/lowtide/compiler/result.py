@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from lowtide.calibrate import Range
-from lowtide.compiler.run import Mode, execute
+from lowtide.compiler.run import Device, Mode, execute
 from lowtide.ir import Array, Graph
 from lowtide.options import ResolvedOptions
 from lowtide.plugin import Registry
@@ -28,6 +28,7 @@ class CompileResult:
         ranges: the calibrated range of every quantized activation, by tensor name.
         pipelines: the text of the pipelines as they ran, by stage.
         digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
+        device: how the device rounds, and what runs on the host.
         report: everything that there is to tell; printing it with rich shows the terminal report.
     """
 
@@ -40,6 +41,7 @@ class CompileResult:
     ranges: Mapping[str, Range]
     pipelines: Mapping[str, str]
     digests: Mapping[str, str]
+    device: Device
     report: Report
     registry: Registry
 
@@ -48,7 +50,8 @@ class CompileResult:
 
         Args:
             feeds: an array for every input, by name, with the batch axis.
-            mode: ``float`` the prepared float network, ``qdq`` the quantized one as ONNX Runtime emulates it.
+            mode: ``float`` the prepared float network, ``qdq`` the quantized one as ONNX Runtime emulates it,
+                ``exact`` what the device computes, integer by integer.
 
         Returns:
             The outputs by name.
@@ -57,7 +60,7 @@ class CompileResult:
             DataError: when an input is missing or has another shape.
         """
         graph = self.reference if mode == "float" else self.graph
-        return execute(graph, {name: np.asarray(array) for name, array in feeds.items()}, mode)
+        return execute(graph, {name: np.asarray(array) for name, array in feeds.items()}, mode, self.device)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the output folder in one step: it appears whole or not at all.

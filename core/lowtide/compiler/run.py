@@ -9,12 +9,26 @@ import attrs
 
 from lowtide.data import DataSource, Frame, InputSpec, Preprocess
 from lowtide.errors import DataError, OptionError, nearest
+from lowtide.exact import ExactSession, Profile
 from lowtide.ir import Array, Graph
 from lowtide.options import CompileOptions
-from lowtide.runtime import Session, in_flight, to_model
+from lowtide.runtime import Runner, Session, in_flight, to_model
 
-Mode = Literal["float", "qdq"]
-MODES: tuple[Mode, ...] = ("float", "qdq")
+Mode = Literal["float", "qdq", "exact"]
+MODES: tuple[Mode, ...] = ("float", "qdq", "exact")
+
+
+@attrs.frozen
+class Device:
+    """What exact execution has to know besides the network.
+
+    Attributes:
+        profile: how integers are rounded.
+        on_host: names of the layers that run in float.
+    """
+
+    profile: Profile
+    on_host: frozenset[str]
 
 
 def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
@@ -35,18 +49,28 @@ def preprocess_for(options: CompileOptions, given: Preprocess | None) -> Preproc
     return attrs.evolve(given or Preprocess(), mean=mean, scale=scale)
 
 
-def session_of(graph: Graph, mode: Mode) -> Session:
+def session_of(graph: Graph, mode: Mode, device: Device | None = None) -> Runner:
     """A session that runs the graph in a mode.
 
     Raises:
-        OptionError: when there is no such mode.
+        OptionError: when there is no such mode, or nobody says how the device rounds.
     """
     if mode not in MODES:
         raise OptionError(f"there is no mode {mode!r}", place="mode", hint=nearest(str(mode), MODES))
+    if mode == "exact":
+        if device is None:
+            raise OptionError(
+                "exact execution needs a network that was compiled for a device",
+                place="mode",
+                hint="compile the model and run the output folder",
+            )
+        return ExactSession(graph, device.profile, on_host=device.on_host)
     return Session(to_model(graph, quantized=mode != "float"))
 
 
-def execute(graph: Graph, feeds: Mapping[str, Array], mode: Mode) -> dict[str, Array]:
+def execute(
+    graph: Graph, feeds: Mapping[str, Array], mode: Mode, device: Device | None = None
+) -> dict[str, Array]:
     """Run one frame.
 
     Raises:
@@ -65,12 +89,14 @@ def execute(graph: Graph, feeds: Mapping[str, Array], mode: Mode) -> dict[str, A
             raise DataError(
                 f"expected {spec.dtype}{list(spec.shape)}, found {found.dtype}{list(found.shape)}", place=name
             )
-    return rename_outputs(graph, session_of(graph, mode).run(feeds))
+    return rename_outputs(graph, session_of(graph, mode, device).run(feeds))
 
 
-def run_frames(graph: Graph, frames: DataSource, mode: Mode) -> Iterator[tuple[Frame, dict[str, Array]]]:
+def run_frames(
+    graph: Graph, frames: DataSource, mode: Mode, device: Device | None = None
+) -> Iterator[tuple[Frame, dict[str, Array]]]:
     """Run frame after frame, two at once, in order."""
-    session = session_of(graph, mode)
+    session = session_of(graph, mode, device)
     for frame, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
         yield frame, rename_outputs(graph, results)
 

@@ -11,18 +11,19 @@ from lowtide.compiler.floats import quantize_float
 from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
-from lowtide.compiler.run import input_specs, preprocess_for
+from lowtide.compiler.run import Device, input_specs, preprocess_for
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
 from lowtide.errors import DataError, OptionError
+from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
-from lowtide.measure import Measurement, measure_layers
+from lowtide.measure import Agreement, Measurement, measure_agreement, measure_layers
 from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
 from lowtide.precision import PrecisionPlan
-from lowtide.quantize.codes import remove_codes
+from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
 
@@ -63,6 +64,7 @@ class Compilation:
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
     solved: SolveRequest | None = None
     measurement: Measurement | None = None
+    agreement: Agreement | None = None
 
     @classmethod
     def begin(cls, request: CompileRequest) -> Compilation:
@@ -81,6 +83,8 @@ class Compilation:
         chosen = resolved.options.quantization_scale_type
         number = target.default_scale_type if chosen is None else chosen
         rule = scale_rule(target, number)
+        if resolved.options.arithmetic is not None:
+            find_profile(resolved.options.arithmetic)
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
@@ -112,6 +116,9 @@ class Compilation:
         if self.source is not None:
             with self.clock.stage("measure"):
                 self.measure()
+            if not self.is_float and quantized_activations(self.graph):
+                with self.clock.stage("verify"):
+                    self.verify()
 
     def import_model(self) -> None:
         """Read the model; codes that it has stay where the options let them."""
@@ -134,6 +141,16 @@ class Compilation:
         self.run_passes("prepare", self.options.prepare or self.target.prepare)
         self.reference = self.graph.clone()
         remove_codes(self.reference)
+
+    @property
+    def device(self) -> Device:
+        """How the device rounds, and what runs on the host.
+
+        Raises:
+            OptionError: when the options name an arithmetic that does not exist.
+        """
+        host = (entry.layer for entry in self.placement.assignments if entry.device == "host")
+        return Device(find_profile(self.options.arithmetic or self.rule.arithmetic), frozenset(host))
 
     def run_passes(self, stage: str, text: str) -> None:
         """Run a pipeline and note what it did."""
@@ -204,3 +221,25 @@ class Compilation:
         self.measurement = measure_layers(
             self.reference, self.graph, frames, progress=self.clock.progress.advance
         )
+
+    def verify(self) -> None:
+        """Compare what the device computes, integer by integer, with the emulation and the float network."""
+        assert self.source is not None  # noqa: S101 - the caller checks
+        device = self.device
+        self.agreement = measure_agreement(
+            self.reference,
+            self.graph,
+            device.profile,
+            sorted(device.on_host),
+            self.source.select(self.options.measure_frames),
+            progress=self.clock.progress.advance,
+        )
+        for layer in self.agreement.suspicious:
+            largest = self.agreement.layers[layer].largest
+            self.diagnostics.warning(
+                "LT881",
+                layer,
+                f"exact execution and the Q/DQ emulation differ by {largest} codes on the same input, which "
+                "rounding does not explain",
+                "one of the two is wrong: please report the model",
+            )

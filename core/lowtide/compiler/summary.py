@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lowtide.compiler.stages import Compilation
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
-from lowtide.measure import ErrorSum, LayerError
+from lowtide.measure import CodeDifference, ErrorSum, LayerError
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec
 from lowtide.quantize.operands import mac_operands
 from lowtide.report.model import (
+    AgreementReport,
     CalibrationReport,
     DeviceReport,
     LayerReport,
@@ -30,7 +31,6 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
     """Gather what the stages left."""
     measurement = compilation.measurement
     errors = {error.layer: error for error in measurement.layers} if measurement else {}
-    outputs: Mapping[str, ErrorSum] = measurement.outputs if measurement else {}
     return Report(
         lowtide_version=VERSION,
         model=_model(compilation, digests),
@@ -42,16 +42,54 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         layers=tuple(
             _layer(compilation, layer, errors.get(layer.name)) for layer in layers(compilation.graph)
         ),
-        outputs=tuple(
-            OutputReport(name=name, sqnr_db=sums.sqnr_db, cosine=sums.cosine, max_error=sums.largest)
-            for name, sums in outputs.items()
-        ),
+        outputs=tuple(_outputs(compilation)),
+        agreement=_agreement(compilation),
         passes=tuple(_pass(stage, run) for stage, run in compilation.runs),
         diagnostics=tuple(compilation.diagnostics),
         times=tuple(compilation.clock.times),
         peak_memory_mb=peak_memory_mb(),
         sections=dict(_sections(compilation)),
     )
+
+
+def _outputs(compilation: Compilation) -> Iterator[OutputReport]:
+    """Figures of exact execution where it was measured; an integer output has those of the emulation."""
+    if compilation.measurement is None:
+        return
+    exact: Mapping[str, ErrorSum] = compilation.agreement.outputs if compilation.agreement is not None else {}
+    for name, emulated in compilation.measurement.outputs.items():
+        sums = exact.get(name, emulated)
+        yield OutputReport(
+            name=name,
+            sqnr_db=sums.sqnr_db,
+            cosine=sums.cosine,
+            max_error=sums.largest,
+            qdq_sqnr_db=emulated.sqnr_db if exact else None,
+        )
+
+
+def _agreement(compilation: Compilation) -> AgreementReport | None:
+    found = compilation.agreement
+    if found is None:
+        return None
+    layers, codes = _total(found.layers.values()), _total(found.codes.values())
+    return AgreementReport(
+        arithmetic=compilation.device.profile.name,
+        layers=len(found.layers),
+        layer_share=layers.share,
+        layer_largest=layers.largest,
+        output_share=codes.share,
+        output_largest=codes.largest,
+    )
+
+
+def _total(found: Iterable[CodeDifference]) -> CodeDifference:
+    total = CodeDifference()
+    for entry in found:
+        total.compared += entry.compared
+        total.differing += entry.differing
+        total.largest = max(total.largest, entry.largest)
+    return total
 
 
 def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:

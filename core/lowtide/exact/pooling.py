@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import numpy as np
 
 from lowtide.exact.builder import Builder, limits
@@ -23,7 +24,7 @@ from lowtide.ir import Array, Node, QuantParams
 def average(b: Builder, node: Node, source: str, profile: Profile, window: Window) -> str:
     """AveragePool and GlobalAveragePool: the sum over the window by the number of elements that count.
 
-    Where scales differ, the average is rounded to the input's codes first.
+    Where scales differ, their ratio is part of the divisor, so that there is one rounding.
     """
     value = node.value(0)
     quant, made = value.type.quant, node.output.type.quant
@@ -36,10 +37,11 @@ def average(b: Builder, node: Node, source: str, profile: Profile, window: Windo
         total = b.node("ReduceSum", [source, axes], {"keepdims": 1})
     else:
         total, count = _windows(b, node, source, shape)
-    averaged = _divided(b, total, count, quant, profile)
+    ratio = 1.0
     if made != quant:
-        averaged = apply_unary(b, requantized(quant, made, profile), averaged, quant)
-    return b.clip(averaged, window.low, window.high)
+        ratio = quant.scale[0] / made.scale[0]
+        quant = attrs.evolve(quant, zero_point=0)
+    return b.clip(_divided(b, total, count / ratio, quant, profile), window.low, window.high)
 
 
 def _windows(b: Builder, node: Node, source: str, shape: tuple[int, ...]) -> tuple[str, Array]:

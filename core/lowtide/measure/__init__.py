@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from lowtide.measure.agreement import Agreement, CodeDifference, measure_agreement
 from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
-__all__ = ["ErrorSum", "Evaluation", "LayerError", "Measurement", "Metric", "evaluate", "measure_layers"]
+__all__ = [
+    "Agreement",
+    "CodeDifference",
+    "ErrorSum",
+    "Evaluation",
+    "LayerError",
+    "Measurement",
+    "Metric",
+    "evaluate",
+    "measure_agreement",
+    "measure_layers",
+]

@@ -9,7 +9,7 @@ import attrs
 from lowtide.data import DataSource
 from lowtide.ir import Graph
 from lowtide.measure.api import Metric
-from lowtide.runtime import Session, to_model
+from lowtide.runtime import Runner, Session, to_model
 
 
 @attrs.frozen
@@ -22,7 +22,7 @@ class Evaluation:
 
 def evaluate(
     reference: Graph,
-    quantized: Graph,
+    fixed: Runner,
     frames: DataSource,
     metrics: Sequence[type[Metric]],
     *,
@@ -30,21 +30,27 @@ def evaluate(
 ) -> Evaluation:
     """Run every frame through both networks and judge both by all metrics.
 
+    Args:
+        reference: the float network.
+        fixed: what runs the quantized one; its results are in the order of the reference's outputs.
+        frames: what to run.
+        metrics: how to judge.
+        progress: told how many of how many frames are done.
+
     Raises:
         DataError: when a metric needs labels that the frames do not have.
     """
     before, after = [metric() for metric in metrics], [metric() for metric in metrics]
     float_session = Session(to_model(reference, quantized=False))
-    fixed_session = Session(to_model(quantized, quantized=True))
     names = [value.name for value in reference.outputs]
     count = 0
     for frame in frames.frames():
         plain = dict(zip(names, float_session.run(frame.feeds).values(), strict=True))
-        fixed = dict(zip(names, fixed_session.run(frame.feeds).values(), strict=True))
+        found = dict(zip(names, fixed.run(frame.feeds).values(), strict=True))
         for metric in before:
             metric.update(plain, frame, plain)
         for metric in after:
-            metric.update(fixed, frame, plain)
+            metric.update(found, frame, plain)
         count += 1
         if progress is not None:
             progress(count, frames.count)

@@ -266,6 +266,12 @@ class CompileOptions:
     )
     seed: int = option("seed", Kind.INT, 0, "of random data", minimum=0)
     frontend: str | None = option("frontend", Kind.TEXT, None, "who reads the model; default: by its suffix")
+    arithmetic: str | None = option(
+        "arithmetic",
+        Kind.TEXT,
+        None,
+        "how exact execution rounds: tflite, float32, shift or multiplier; default: as the device does",
+    )
     recalibrate: str = option(
         "recalibrate",
         Kind.TEXT,

@@ -112,12 +112,39 @@ class LayerReport:
 
 @attrs.frozen(kw_only=True)
 class OutputReport:
-    """One network output against the float network."""
+    """One network output against the float network.
+
+    Attributes:
+        sqnr_db: of exact execution; of the Q/DQ emulation where there is none.
+        qdq_sqnr_db: of the Q/DQ emulation, ``None`` where nothing has codes.
+    """
 
     name: str
     sqnr_db: float
     cosine: float
     max_error: float
+    qdq_sqnr_db: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AgreementReport:
+    """Exact execution beside the Q/DQ emulation, in codes.
+
+    Attributes:
+        arithmetic: the profile of exact execution.
+        layers: how many layers were compared on the same input codes.
+        layer_share: the share of their codes that differ.
+        layer_largest: the largest difference among them; more than 1 is an error in one of the two.
+        output_share: from end to end, the share of codes that differ.
+        output_largest: from end to end, the largest difference.
+    """
+
+    arithmetic: str
+    layers: int
+    layer_share: float
+    layer_largest: int
+    output_share: float
+    output_largest: int
 
 
 @attrs.frozen(kw_only=True)
@@ -150,6 +177,7 @@ class Report:
         measured_frames: how many frames the error figures rest on.
         peak_memory_mb: the largest resident size of the process so far, in MiB; ``None`` where the system
             does not tell.
+        agreement: how exact execution and the emulation differ, ``None`` where nothing was measured.
         sections: texts that plugins add, by title.
     """
 
@@ -163,6 +191,7 @@ class Report:
     measured_frames: int
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...]
+    agreement: AgreementReport | None = None
     passes: tuple[PassReport, ...]
     diagnostics: tuple[Diagnostic, ...]
     times: tuple[StageTime, ...]

@@ -14,7 +14,7 @@ from rich.text import Text
 from lowtide.diagnostics import Diagnostic, Severity
 from lowtide.errors import short_name
 from lowtide.measure import Measurement
-from lowtide.report.model import LayerReport, OptionReport, PassReport, Report
+from lowtide.report.model import AgreementReport, LayerReport, OptionReport, PassReport, Report
 
 WORST = 12
 """Layers that the terminal shows; report.json has all."""
@@ -133,11 +133,23 @@ def _outputs(report: Report) -> RenderableType:
     if not report.outputs:
         return Text("nothing was measured: no data was given", style="yellow")
     title = f"outputs against the float network, {report.measured_frames} frames"
-    table = new_table(title, "output", right=OUTPUT_FIGURES)
+    extra = ("emulated dB",) if report.agreement else ()
+    table = new_table(title, "output", right=(*OUTPUT_FIGURES, *extra))
     for output in report.outputs:
-        cosine = _figure(output.cosine, ".6f")
-        table.add_row(Text(short_name(output.name)), db(output.sqnr_db), cosine, f"{output.max_error:.4g}")
-    return table
+        row: list[Text | str] = [db(output.sqnr_db), _figure(output.cosine, ".6f"), f"{output.max_error:.4g}"]
+        emulated = [db(output.qdq_sqnr_db)] if extra else []
+        table.add_row(Text(short_name(output.name)), *row, *emulated)
+    return Group(table, Text(), _agreement(report.agreement)) if report.agreement else table
+
+
+def _agreement(found: AgreementReport) -> Text:
+    """One sentence on exact execution beside the emulation."""
+    layers = (
+        f"{found.layers} layers on the same codes differ in {found.layer_share:.2%} by {found.layer_largest}"
+    )
+    ends = f"from end to end {found.output_share:.2%} by at most {found.output_largest}"
+    style = "dim" if found.layer_largest <= 1 else "yellow"
+    return Text(f"exact ({found.arithmetic}) beside the Q/DQ emulation: {layers}, {ends}", style=style)
 
 
 def _layers(report: Report, *, every_layer: bool) -> RenderableType:

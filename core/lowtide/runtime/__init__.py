@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from lowtide.runtime.model import dequantize, per_axis, to_model
 from lowtide.runtime.save import save_model
-from lowtide.runtime.session import WORKERS, Session, in_flight
+from lowtide.runtime.session import WORKERS, Runner, Session, in_flight
 
-__all__ = ["WORKERS", "Session", "dequantize", "in_flight", "per_axis", "save_model", "to_model"]
+__all__ = ["WORKERS", "Runner", "Session", "dequantize", "in_flight", "per_axis", "save_model", "to_model"]

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import onnx
 import onnxruntime  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
@@ -76,8 +76,16 @@ class Session:
         return dict(zip(self.output_names, results, strict=True))
 
 
+class Runner(Protocol):
+    """What runs one frame."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name."""
+        ...
+
+
 def in_flight(
-    session: Session, items: Iterable[T], feeds_of: Callable[[T], Mapping[str, Array]]
+    session: Runner, items: Iterable[T], feeds_of: Callable[[T], Mapping[str, Array]]
 ) -> Generator[tuple[T, dict[str, Array]], None, None]:
     """Run one item after the other with up to `WORKERS` at once; results come in the order of the items.
 

@@ -45,6 +45,8 @@ class ScaleRule:
         requantize: how an accumulator becomes a code: ``shift``, ``multiplier`` (fixed point, rounded as
             TFLite does), or ``float32`` (one float32 multiplication, rounded half to even, as ONNX Runtime
             does).
+        arithmetic: how integers are rounded, a profile of `lowtide.exact`; by default that of the same name
+            as `requantize`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ScaleRule:
     weight_granularity: Literal["per-tensor", "per-channel", "per-channel-depthwise"] = "per-tensor"
     weight_codes: Literal["narrow", "full"] = "narrow"
     requantize: Literal["shift", "multiplier", "float32"] = "multiplier"
+    arithmetic: str = attrs.field(default=attrs.Factory(lambda rule: rule.requantize, takes_self=True))
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,7 @@ from lowtide.cli.evaluate import render_evaluation
 from lowtide.cli.shared import progress_bars
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
-from lowtide.compiler.run import input_specs
+from lowtide.compiler.run import input_specs, session_of
 from lowtide.data import open_data
 from lowtide.measure import Metric, evaluate
 from lowtide.plugin import MetricSpec
@@ -46,7 +46,8 @@ def command(ctx: click.Context, target: str, output: Path, *, force: bool) -> No
         metrics: list[type[Metric]] = [
             registry.load(MetricSpec, name) for name in ("top1", "agreement", "sqnr")
         ]
-        found = evaluate(result.reference, result.graph, frames, metrics, progress=progress.advance)
+        exact = session_of(result.graph, "exact", result.device)
+        found = evaluate(result.reference, exact, frames, metrics, progress=progress.advance)
     show(result, as_json=False)
     stdout().print(render_evaluation(found))
     stderr().print(

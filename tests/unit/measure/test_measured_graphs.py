@@ -139,7 +139,13 @@ def test_evaluation_judges_both_networks_on_every_frame(fixed: Graph, reference:
     registry = discover()
     judges = [registry.load(MetricSpec, name) for name in ("sqnr", "agreement")]
     seen: list[tuple[int, int | None]] = []
-    found = evaluate(one, two, frames(one, 3), judges, progress=lambda done, of: seen.append((done, of)))
+    found = evaluate(
+        one,
+        Session(to_model(two, quantized=True)),
+        frames(one, 3),
+        judges,
+        progress=lambda done, of: seen.append((done, of)),
+    )
     output = measured(two, one, 3).outputs["t"]
     assert found.frames == 3
     assert found.figures["sqnr"][0] == math.inf

@@ -105,13 +105,20 @@ def test_measuring_leaves_both_graphs_as_they_were(compiled: CompileResult) -> N
     assert (compiled.graph, compiled.reference) == before
 
 
+def emulated(graph: Graph) -> Session:
+    return Session(to_model(graph, quantized=True))
+
+
 def metrics(*names: str) -> list[type[Metric]]:
     return [REGISTRY.load(MetricSpec, name) for name in names]
 
 
 def test_metrics_compare_the_float_with_the_fixed_network(compiled: CompileResult) -> None:
     found = evaluate(
-        compiled.reference, compiled.graph, source(compiled, 40), metrics("top1", "top5", "agreement", "sqnr")
+        compiled.reference,
+        emulated(compiled.graph),
+        source(compiled, 40),
+        metrics("top1", "top5", "agreement", "sqnr"),
     )
     session = Session(to_model(compiled.reference, quantized=False))
     hits = [
@@ -128,14 +135,14 @@ def test_metrics_compare_the_float_with_the_fixed_network(compiled: CompileResul
 def test_a_metric_that_needs_labels_names_the_frame_without_one(compiled: CompileResult) -> None:
     frames = open_data(np.ones((2, 1, 16, 16), np.float32), input_specs(compiled.reference))
     with pytest.raises(DataError, match=r"frame 0.*label"):
-        evaluate(compiled.reference, compiled.graph, frames, metrics("top1"))
+        evaluate(compiled.reference, emulated(compiled.graph), frames, metrics("top1"))
 
 
 def test_a_label_outside_the_classes_is_refused(compiled: CompileResult) -> None:
     data = {"image": np.random.default_rng(0).random((1, 1, 16, 16)), "labels": np.array([10])}
     frames = open_data(data, input_specs(compiled.reference))
     with pytest.raises(DataError, match="label 10"):
-        evaluate(compiled.reference, compiled.graph, frames, metrics("top1"))
+        evaluate(compiled.reference, emulated(compiled.graph), frames, metrics("top1"))
 
 
 def test_metrics_without_frames_are_undefined() -> None:

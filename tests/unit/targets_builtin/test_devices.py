@@ -99,7 +99,7 @@ def test_scale_types_follow_the_vendors_numbering(targets: dict[str, Target]) ->
     )
     assert {am68a.scale_rules[number].weight_granularity for number in (3, 4)} == {"per-channel"}
     generic = targets["generic"].scale_rules[4]
-    assert generic == attrs.evolve(am68a.scale_rules[4], requantize="float32")
+    assert generic == attrs.evolve(am68a.scale_rules[4], requantize="float32", arithmetic="float32")
 
 
 def test_biases_are_split_on_the_first_generation_only(targets: dict[str, Target]) -> None:
