@@ -112,7 +112,9 @@ def keep_codes(c: Compilation) -> None:
         legal, inferred = examine(c)
         report(c, legal.findings)
         for name, other in inferred.from_others.items():
-            c.diagnostics.info("LT862", name, f"it has no scale in the model and takes that of {other}")
+            c.diagnostics.info(
+                "LT862", name, f"it has no scale in the model and takes that of {short_name(other)}"
+            )
         if legal.refused:
             raise refusal(legal.refused, c.target, c.rule)
     c.plan = plan_of_codes(c.graph, c, legal.bits)
@@ -168,7 +170,7 @@ def report(c: Compilation, findings: Iterable[Finding]) -> None:
     for (code, action), group in groups.items():
         first = group[0]
         others = f"; and {len(group) - 1} more, as {short_name(group[1].tensor)}" if len(group) > 1 else ""
-        place = f"{first.place}, {short_name(first.tensor)}"
+        place = f"{short_name(first.place)}, {short_name(first.tensor)}"
         if action in {"repaired", "kept"}:
             c.diagnostics.info(code, place, f"{first.message}{others}")
         elif action == "converted":
@@ -182,7 +184,7 @@ def refusal(findings: tuple[Finding, ...], target: Target, rule: ScaleRule) -> U
     error = UnsupportedByTargetError(
         f"{target.name} with scale rule {rule.name} cannot take {len(findings)} of the model's scales: "
         f"{short_name(first.tensor)}: {first.message}",
-        place=first.place,
+        place=short_name(first.place),
         hint=WAYS_OUT,
     )
     groups: dict[str, list[Finding]] = {}
@@ -190,7 +192,7 @@ def refusal(findings: tuple[Finding, ...], target: Target, rule: ScaleRule) -> U
         groups.setdefault(finding.code, []).append(finding)
     for code, group in groups.items():
         for other in group[:SHOWN]:
-            error.add_note(f"{code} {other.place}, {short_name(other.tensor)}: {other.message}")
+            error.add_note(f"{code} {short_name(other.place)}, {short_name(other.tensor)}: {other.message}")
         if len(group) > SHOWN:
             error.add_note(f"{code} at {len(group) - SHOWN} more; `lowtide check` lists all")
     return error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import attrs
 
 from lowtide.calibrate import Range
+from lowtide.errors import short_name
 from lowtide.ir import Graph, Layer, QuantParams, Value, layers
 from lowtide.precision import layer_reads, precision_classes, quantized_values
 from lowtide.quantize.clamps import add_clamps, clamps_in_codes
@@ -83,7 +84,7 @@ class _Legalizer:
                 if made is not None and value.type.quant is not None and value.type.quant != made
             ]
             if others:
-                text = f"its codes are not those of {', '.join(others[:3])}: they are requantized there"
+                text = f"its codes are not those of {', '.join(map(short_name, others[:3]))}: they are requantized there"
                 self.rules.keep("LT885", layer.place, layer.output.name, text)
 
     def around(self, value: Value) -> list[Layer]:
@@ -112,7 +113,7 @@ class _Legalizer:
             found = sorted({quant.bits for quant in quants.values()})
             if not wrong and len(found) > 1:
                 value = next(iter(quants))
-                text = f"{' and '.join(map(str, found))} bits meet at {', '.join(group.ties[:3])}"
+                text = f"{' and '.join(map(str, found))} bits meet at {', '.join(map(short_name, group.ties[:3]))}"
                 self.rules.note(
                     "LT886", _place(value), value.name, f"{text}, where the device cannot change the width"
                 )
@@ -179,7 +180,7 @@ class _Legalizer:
             return f"scale rule {self.rule.name}"
         if self.may_be_asymmetric(value):
             first = next(member for member in tied if not self.may_be_asymmetric(member))
-            return f"it shares its codes with {first.name}, {self.why_symmetric(first, tied)}"
+            return f"it shares its codes with {short_name(first.name)}, {self.why_symmetric(first, tied)}"
         if value.producer is None and not self.request.target.input_asymmetric:
             return "a network input"
         listed = self.request.target.operators

@@ -56,8 +56,9 @@ def infer_missing(graph: Graph, request: SolveRequest) -> Inferred:
         for value in values:
             source = neighbours.source(value) if value.type.quant is None else None
             if source is not None:
-                graph.retype(value, value.type.with_quant(source.type.quant))
-                found.from_others[value.name] = source.name
+                name, quant = source
+                graph.retype(value, value.type.with_quant(quant))
+                found.from_others[value.name] = name
         if len(found.from_others) == before:
             break
     left = [value for value in values if value.type.quant is None]
@@ -99,27 +100,29 @@ class _Neighbours:
             for value in layer.inputs:
                 self.readers.setdefault(value, []).append(layer)
 
-    def source(self, value: Value) -> Value | None:
+    def source(self, value: Value) -> tuple[str, QuantParams] | None:
         """A tensor with codes that suit `value` too; ``None`` when there is none, or several that differ."""
         maker = self.makers.get(value)
         if maker is not None:
             head = maker.nodes[0]
             tied = self.moves_codes(maker) or (len(maker.nodes) == 1 and head.op in WITHIN_INPUT)
             reads = [v for v in layer_reads(maker) if v.type.quant is not None] if tied else []
-            if reads and len(reads) == len(layer_reads(maker)) and _agree(reads):
-                return reads[0]
+            if reads and len(reads) == len(layer_reads(maker)) and (found := _agreed(reads)):
+                return found
         return self.behind(value)
 
-    def behind(self, value: Value) -> Value | None:
+    def behind(self, value: Value) -> tuple[str, QuantParams] | None:
         """What all readers make of `value`, when that is all that anybody sees of it."""
         readers = self.readers.get(value, ())
         if not readers or self.graph.is_output(value):
             return None
+        if all(layer.op == "QuantizeLinear" for layer in readers):
+            made = {_parameters(layer.nodes[0]) for layer in readers}
+            quant = made.pop()
+            return None if made or quant is None else (readers[0].output.name, quant)
         if not all(self.moves_codes(layer) and len(layer_reads(layer)) == 1 for layer in readers):
             return None
-        made = [output for layer in readers for output in layer.outputs]
-        known = all(output.type.quant is not None for output in made)
-        return made[0] if known and _agree(made) else None
+        return _agreed([output for layer in readers for output in layer.outputs])
 
     def moves_codes(self, layer: Layer) -> bool:
         """Whether a layer writes the codes that it reads; a copy does, wherever it runs."""
@@ -135,9 +138,23 @@ class _Neighbours:
         return BOUNDED.get(last.op) or (_clip_limits(last) if last.op == "Clip" else None)
 
 
-def _agree(values: list[Value]) -> bool:
-    first: QuantParams | None = values[0].type.quant
-    return all(value.type.quant == first for value in values)
+def _agreed(values: list[Value]) -> tuple[str, QuantParams] | None:
+    """The name of the first tensor and the parameters that all have."""
+    quant = values[0].type.quant
+    same = quant is not None and all(value.type.quant == quant for value in values)
+    return (values[0].name, quant) if same and quant is not None else None
+
+
+def _parameters(node: Node) -> QuantParams | None:
+    """What a QuantizeLinear at an end of the network makes codes with."""
+    scale, zero = node.value(1), node.operand(2)
+    if scale.constant is None or scale.constant.size != 1 or (zero is not None and zero.constant is None):
+        return None
+    code = 0 if zero is None or zero.constant is None else int(zero.constant.array().reshape(()))
+    try:
+        return QuantParams(node.output.type.dtype, float(scale.constant.array().reshape(())), code)
+    except ValueError:  # what is no number format here stays an operator
+        return None
 
 
 def _clip_limits(node: Node) -> tuple[float, float] | None:

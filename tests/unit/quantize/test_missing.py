@@ -64,6 +64,25 @@ def test_an_input_takes_the_codes_that_all_its_readers_make_of_it() -> None:
     assert inferred(body.format(other="uint8(scale=0.5, zero=4)"))[1].open == ("x",)
 
 
+def test_a_conversion_to_integers_at_the_end_tells_the_codes_of_what_it_reads() -> None:
+    body = """
+    input %x: float32[1, 4] ~ int8(scale=0.5)
+    const %s: float32[] = [0.25]
+    const %z: int8[] = [7]
+    %a: float32[1, 4] = HardSwish(%x)
+    %y: int8[1, 4] = QuantizeLinear(%a, %s, %z)
+    return %y
+    """
+    graph, found = inferred(body)
+    assert quant(graph, "a") == QuantParams("int8", 0.25, 7)
+    assert found.from_others == {"a": "y"}
+    feed = feeds(graph)
+    assert np.array_equal(outputs(graph, feed)[0], outputs(network(body), feed)[0])
+    assert inferred(body.replace("return %y", "return %y, %a"))[1].open == ("a",)
+    unknown = body.replace("const %s: float32[] = [0.25]", "input %s: float32[]")
+    assert inferred(unknown)[1].open == ("a",)
+
+
 def test_a_part_of_a_tensor_says_nothing_of_the_whole() -> None:
     body = """
     input %x: float32[1, 4]
