@@ -84,7 +84,8 @@ class _Legalizer:
                 if made is not None and value.type.quant is not None and value.type.quant != made
             ]
             if others:
-                text = f"its codes are not those of {', '.join(map(short_name, others[:3]))}: they are requantized there"
+                shown = ", ".join(map(short_name, others[:3]))
+                text = f"its codes are not those of {shown}: they are requantized there"
                 self.rules.keep("LT885", layer.place, layer.output.name, text)
 
     def around(self, value: Value) -> list[Layer]:
@@ -113,7 +114,8 @@ class _Legalizer:
             found = sorted({quant.bits for quant in quants.values()})
             if not wrong and len(found) > 1:
                 value = next(iter(quants))
-                text = f"{' and '.join(map(str, found))} bits meet at {', '.join(map(short_name, group.ties[:3]))}"
+                ties = ", ".join(map(short_name, group.ties[:3]))
+                text = f"{' and '.join(map(str, found))} bits meet at {ties}"
                 self.rules.note(
                     "LT886", _place(value), value.name, f"{text}, where the device cannot change the width"
                 )
