@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
-from lowtide.errors import OptionError, PluginError
+from lowtide.errors import OptionError, PluginError, QuantizationError
 from lowtide.ir import layers
 from lowtide.passes import parse_configured
 from lowtide.plugin import EncodingsSpec, StrategySpec
@@ -21,6 +21,7 @@ from lowtide.precision import (
     precision_classes,
     quantized_values,
 )
+from lowtide.quantize.legal import legalize
 from lowtide.quantize.solve import SolveRequest, solve
 from lowtide.quantize.weights import requantize_bias
 
@@ -33,6 +34,7 @@ def quantize_float(c: Compilation) -> None:
 
     Raises:
         DataError: when frames are needed and none are given.
+        QuantizationError: when what is known beforehand does not fit the network or the device.
     """
     c.encodings = read_encodings(c)
     c.plan = _widths(c)
@@ -47,6 +49,7 @@ def quantize_float(c: Compilation) -> None:
     if c.source is not None and not complete:
         improve_weights(c)
     _set_biases(c)
+    _check_weight_scales(c)
 
 
 def solve_request(c: Compilation) -> SolveRequest:
@@ -139,3 +142,17 @@ def _set_biases(c: Compilation) -> None:
         bias = c.encodings.biases.get(layer.name)
         if bias is not None and c.placement.on_accelerator(layer.name):
             requantize_bias(c.graph, layer.nodes[0], bias, c.solved)
+
+
+def _check_weight_scales(c: Compilation) -> None:
+    """Hold weight scales that somebody else chose against the rules of the device."""
+    if not c.encodings.weight_scales:
+        return
+    assert c.solved is not None  # noqa: S101 - the caller solves before
+    refused = legalize(c.graph, c.solved, convert=False).refused
+    if refused:
+        raise QuantizationError(
+            f"{c.encodings.origin}: {refused[0].message} (scale rule {c.rule.name})",
+            place=f"{refused[0].place}, {refused[0].tensor}",
+            hint="leave out its weight scales: those of the device are found without them",
+        )

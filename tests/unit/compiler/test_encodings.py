@@ -228,6 +228,28 @@ def test_weight_scales_and_biases_are_used_as_they_are(with_source: Any, scales:
     assert np.abs(real - bias).max() <= max(stored.type.quant.scale)
 
 
+@pytest.mark.parametrize(
+    ("number", "scales", "words"),
+    [
+        (1, (0.02,), "no power of two"),
+        (1, (0.03125, 0.015625), "the device wants one scale"),
+        (0, (0.02, 0.01), "the device wants one scale"),
+    ],
+)
+def test_weight_scales_that_the_device_cannot_have_are_an_error_that_names_their_source(
+    with_source: Any, number: int, scales: tuple[float, ...], words: str
+) -> None:
+    registry = with_source(Encodings(origin="acme", explicit=True, **ALL, weight_scales={"a": scales}))
+    with pytest.raises(QuantizationError, match=rf"a, w: acme: .*{words}"):
+        compiled(registry, target="tda4vm", options={"quantization_scale_type": number})
+
+
+def test_weight_scales_that_shifts_can_reach_are_taken(with_source: Any) -> None:
+    said = Encodings(origin="acme", explicit=True, **ALL, weight_scales={"a": (0.015625,)})
+    result = compiled(with_source(said), target="tda4vm", options={"quantization_scale_type": 1})
+    assert result.graph.values["w"].type.quant == QuantParams("int8", 0.015625)
+
+
 def test_scales_that_a_quantized_network_leaves_out_may_be_known_otherwise(with_source: Any) -> None:
     text = NET.replace("%x: float32[1, 2, 2, 2]", "%x: float32[1, 2, 2, 2] ~ int8(scale=0.5)")
     with pytest.raises(DataError, match="a"):

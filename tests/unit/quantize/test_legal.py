@@ -10,9 +10,21 @@ from hypothesis import strategies as st
 from lowtide.calibrate import Range
 from lowtide.ir import QuantParams, verify
 from lowtide.quantize.codes import same_numbers
+from lowtide.quantize.legal import legalize
 from lowtide.target import Target, load_target
-from unit.quantize.quantized import AM68A, REGISTRY, TDA4VM, feeds, held, network, outputs, said, with_bits
-from unit.quantize.solving import Options, quant
+from unit.quantize.quantized import (
+    AM68A,
+    REGISTRY,
+    TDA4VM,
+    feeds,
+    held,
+    network,
+    outputs,
+    request,
+    said,
+    with_bits,
+)
+from unit.quantize.solving import Options, quant, solved
 
 BETWEEN_CONVS = """
 input %x: float32[1, 1, 2, 2] ~ int8(scale=0.5)
@@ -280,6 +292,34 @@ def test_a_concat_of_different_scales_is_told_and_kept() -> None:
 
 
 # --- properties ---
+
+
+FLOAT = """
+input %x: float32[1, 4, 4, 4]
+const %w: float32[4, 1, 3, 3] = fill(0.3)
+const %v: float32[2, 4, 1, 1] = [0.5, -1, 0.25, 0.75, 3, 0, -0.01, 0.2]
+const %b: float32[2] = [1, -200]
+const %c: float32[1] = [0.3]
+%d: float32[1, 4, 2, 2] = Conv(%x, %w) {group=4}
+%a: float32[1, 2, 2, 2] = Conv(%d, %v, %b)
+%m: float32[1, 2, 1, 1] = MaxPool(%a) {kernel_shape=[2, 2]}
+%s: float32[1, 2, 1, 1] = Mul(%m, %c)
+%y: float32[1, 2, 1, 1] = Sigmoid(%s)
+return %y
+"""
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channel_wise", [True, False])
+@pytest.mark.parametrize(("target", "number"), [("tda4vm", 0), ("tda4vm", 1), ("am68a", 3), ("am68a", 4)])
+def test_what_the_solver_finds_for_a_float_network_breaks_no_rule(
+    target: str, number: int, channel_wise: bool, bits: int
+) -> None:
+    fixed, frames, _ = solved(network(FLOAT), target, number, bits=bits, channel_wise=channel_wise)
+    expected = outputs(fixed, frames[0])
+    rules = request(fixed, load_target(target, REGISTRY), number, channel_wise=channel_wise)
+    assert not legalize(fixed, rules, convert=False).findings
+    assert np.array_equal(outputs(fixed, frames[0]), expected)
 
 
 SCALE = st.sampled_from([0.25, 0.5, 0.3, 1.0])
