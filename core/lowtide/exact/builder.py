@@ -141,6 +141,7 @@ class Program:
     """Runs the steps, neighbouring ONNX nodes as one model."""
 
     parts: tuple[_Segment | Step, ...]
+    constants: Mapping[str, Array]
 
     @classmethod
     def of(
@@ -174,11 +175,13 @@ class Program:
             if outputs:
                 parts.append(_segment(builder, run, sorted(inputs), outputs, feeds))
                 needed |= inputs
-        return cls(tuple(reversed(parts)))
+        read = {name for part in parts if isinstance(part, Step) for name in part.inputs}
+        constants = {name: array for name, array in builder.constants.items() if name in read}
+        return cls(tuple(reversed(parts)), constants)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All tensors that were fed or are wanted, and those between the parts."""
-        tensors = dict(feeds)
+        tensors = {**self.constants, **feeds}
         for part in self.parts:
             if isinstance(part, Step):
                 tensors[part.output] = part.compute(*(tensors[name] for name in part.inputs))

@@ -12,6 +12,7 @@ import numpy as np
 
 from lowtide.exact.builder import limits
 from lowtide.exact.fixedpoint import (
+    Rounding,
     multiply_integers,
     quantize_multiplier,
     rounding_shift_away,
@@ -73,7 +74,8 @@ def _scaled(values: Array, factor: float, profile: Profile) -> Array:
             mantissa = int(np.floor(fraction * (1 << 15) + 0.5))
             return rounding_shift_up(values * mantissa, 15 - int(exponent))
         case _:
-            return multiply_integers(values, quantize_multiplier(factor), profile.convolution)
+            rounding: Rounding = "double" if profile.convolution == "double" else "single"
+            return multiply_integers(values, quantize_multiplier(factor), rounding)
 
 
 def binary(

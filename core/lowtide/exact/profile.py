@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.errors import OptionError, nearest
 
-Requantize = Literal["double", "single", "float32", "shift"]
+Requantize = Literal["double", "single", "float32", "shift", "reduced", "full"]
 
 
 @attrs.frozen(kw_only=True)
@@ -22,6 +22,8 @@ class Profile:
         convolution: how accumulators of convolutions become codes: ``double`` or ``single`` rounding of a
             31-bit multiplier, ``float32`` multiplication, or ``shift``.
         dense: the same for products with matrices.
+        wide: how accumulators of 64 bits, of layers with 16-bit activations, become codes where those of 32
+            have a multiplier: ``reduced`` to 16 bits, or ``full`` with 31; both round once, ties up.
         product_in_float32: whether input scale times weight scale is rounded to float32 before it is divided
             by the output scale, for weights with one scale.
         addition: ``tflite`` 20 bits to the left and three multipliers; ``float32``; ``multiplier`` one per
@@ -35,6 +37,7 @@ class Profile:
     summary: str
     convolution: Requantize
     dense: Requantize
+    wide: Literal["reduced", "full"] = "full"
     product_in_float32: bool = False
     addition: Literal["tflite", "float32", "multiplier", "shift"]
     mean: Literal["tflite", "division", "float32"]
@@ -50,6 +53,7 @@ PROFILES: Mapping[str, Profile] = {
             summary="the reference kernels of TensorFlow Lite",
             convolution="double",
             dense="single",
+            wide="reduced",
             product_in_float32=True,
             addition="tflite",
             mean="tflite",

@@ -95,10 +95,16 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
         scaled = b.node("Mul", [wide, b.constant(scales, np.float64)])
         made = b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
     else:
-        by, roundings = quantize_multiplier(scales), how
-        if found.activation_bits > 8 and how in {"double", "single"}:
-            by, roundings = reduced(by), "single"
-        return _multiplied(b, attrs.evolve(found, name=wide), by, roundings, window)
+        if how != "full":
+            by = quantize_multiplier(scales)
+            one: Requantize = how if how == "double" else "single"
+            by = reduced(by) if how == "reduced" else by
+            return _multiplied(b, attrs.evolve(found, name=wide), by, one, window)
+        # The product has more bits than float64; what it loses is far behind the point.
+        fraction, exponent = np.frexp(np.asarray(scales, np.float64))
+        factor = np.ldexp(np.floor(fraction * LARGEST_MANTISSA + 0.5), exponent - 31)
+        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
+        made = b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 

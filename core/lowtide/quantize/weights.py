@@ -29,6 +29,9 @@ a hundredth of a code. Larger ones come from channels that are almost dead; thei
 bits hold.
 """
 
+LARGE_WIDE_BIAS = 1 << 38
+"""The same next to accumulators of 64 bits, of layers with operands of 16."""
+
 SPLIT_BIAS_LIMIT = 127 * 255
 """The largest bias of the split format: code times multiplier, in units of the accumulator."""
 
@@ -135,15 +138,15 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     must not take the others' precision.
     """
     quant = _keep_normal(quant, activation, request)
-    if quant.bits > 8 or activation.bits > 8:
-        return quant  # 64-bit accumulators
-    limit = (1 << (request.target.bias.accumulator_bits["8"] - 1)) - 1
+    wide = quant.bits > 8 or activation.bits > 8
     codes = by_output_channel(node, numbers.quantize(real, quant, half="away"))
     reach = numbers.accumulator_reach(codes, 0, activation)
     # The products and the bias get half of the accumulator each.
-    factors = reach / (limit / 2)
+    bits = request.target.bias.accumulator_bits["16" if wide else "8"]
+    factors = reach / (((1 << (bits - 1)) - 1) / 2)
     if bias is not None:
-        room = SPLIT_BIAS_LIMIT if request.target.bias.split and not request.clip_bias else LARGE_BIAS
+        split = request.target.bias.split and not request.clip_bias
+        room = LARGE_WIDE_BIAS if wide else SPLIT_BIAS_LIMIT if split else LARGE_BIAS
         factors = np.maximum(factors, np.abs(_bias_steps(bias, activation, quant)) / room)
     if len(quant.scale) == 1:
         factors = factors.max(keepdims=True, initial=0.0)
