@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from lowtide.cli.context import registry_of
+from lowtide.cli.context import registry_of, stderr
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
 from lowtide.compiler.run import MODES, Device, Mode, run_frames
+from lowtide.compiler.vectors import write_vectors
+from lowtide.data import DataSource
 from lowtide.errors import OutputError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Array, Graph
@@ -29,7 +31,14 @@ from lowtide.plugin import Registry
     show_default=True,
     help="float; qdq: as ONNX Runtime emulates the codes; exact: as the device computes.",
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE.npz")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Where outputs go.")
+@click.option(
+    "--dump-layers",
+    "dump",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the codes of every layer; with --mode exact.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -41,14 +50,41 @@ def command(
     options_file: Path | None,
     assignments: tuple[str, ...],
     mode: Mode,
-    output: Path,
+    output: Path | None,
+    dump: Path | None,
 ) -> None:
-    """Run frames through an output folder or a model; outputs are stacked along a leading frame axis."""
-    if not output.parent.is_dir():
+    """Run frames through an output folder or a model; outputs are stacked along a leading frame axis.
+
+    With --dump-layers the codes of every layer are written as golden vectors, for comparison with traces from
+    a board by `lowtide compare VECTORS TRACES`.
+    """
+    if output is None and dump is None:
+        raise click.UsageError("--output FILE.npz or --dump-layers DIR is needed")
+    if dump is not None and mode != "exact":
+        raise click.UsageError("--dump-layers needs --mode exact: other modes have no codes")
+    if output is not None and not output.parent.is_dir():
         raise OutputError("the folder does not exist", place=str(output.parent), hint="make it first")
     given = given_options(options_file, assignments)
     graph, device = _graph(source, mode, registry_of(ctx), resolve_options(given.layers).options)
     selected = frames_for(graph, data, frames, labels, given.preprocess)
+    if dump is not None:
+        _dump(graph, device, selected, dump)
+    if output is not None:
+        _stack_outputs(graph, device, selected, mode, output)
+
+
+def _dump(graph: Graph, device: Device | None, frames: DataSource, folder: Path) -> None:
+    if device is None:
+        raise click.UsageError("--dump-layers needs an output folder: compile the model first")
+    with progress_bars() as progress:
+        progress.stage("dump layers")
+        count = write_vectors(graph, device, frames, folder, progress=progress.advance)
+    stderr().print(f"{count} layers written to {folder}", style="green", markup=False, highlight=False)
+
+
+def _stack_outputs(
+    graph: Graph, device: Device | None, selected: DataSource, mode: Mode, output: Path
+) -> None:
     collected: dict[str, list[Array]] = {value.name: [] for value in graph.outputs}
     with progress_bars() as progress:
         progress.stage(f"run {mode}")
