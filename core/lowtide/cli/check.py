@@ -23,7 +23,7 @@ from lowtide.report.terminal import new_table, spaced
 REFUSED = 2
 """The exit status when a compile would refuse the model."""
 
-STYLES = {"refused": "red", "converted": "yellow", "repaired": "green"}
+STYLES = {"refused": "red", "converted": "yellow", "repaired": "green", "kept": "dim"}
 
 
 @click.command("check")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from lowtide.compiler.floats import read_encodings, solve_request
-from lowtide.compiler.prequantized import plan_of_codes
+from lowtide.compiler.floats import read_encodings
+from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
 from lowtide.ir import Layer, layers
 from lowtide.precision import quantized_values
-from lowtide.quantize.legal import Finding, legalize
-from lowtide.quantize.missing import infer_missing
+from lowtide.quantize.legal import Finding
 from lowtide.target import place
 
 
@@ -63,10 +62,7 @@ def check(request: CompileRequest) -> Preflight:
 def _quantized(c: Compilation, found: tuple[Layer, ...]) -> Preflight:
     if c.target.keeps_codes:
         return Preflight(compilation=c, layers=found)
-    c.plan = plan_of_codes(c.graph, c)
-    request = solve_request(c)
-    legal = legalize(c.graph, request, convert=c.options.recalibrate == "convert")
-    inferred = infer_missing(c.graph, request)
+    legal, inferred = examine(c)
     return Preflight(
         compilation=c,
         layers=found,

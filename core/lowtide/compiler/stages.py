@@ -15,7 +15,7 @@ from lowtide.compiler.run import Device, input_specs, preprocess_for
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
-from lowtide.errors import DataError, OptionError
+from lowtide.errors import DataError, OptionError, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
@@ -206,7 +206,7 @@ class Compilation:
             DataError: when none are given.
         """
         if self.source is None:
-            shown = ", ".join(tensors[:3]) + (", …" if len(tensors) > 3 else "")
+            shown = ", ".join(map(short_name, tensors[:3])) + (", …" if len(tensors) > 3 else "")
             raise DataError(
                 f"no calibration data is given, and {len(tensors)} tensors have no known range: {shown}",
                 hint="--data FOLDER, FILE.npz or module:function",
