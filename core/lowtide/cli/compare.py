@@ -12,9 +12,10 @@ from rich.text import Text
 from lowtide.cli.context import stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
+from lowtide.compiler.run import FIXED_MODES, Mode
 from lowtide.compiler.vectors import LayerDifference, compare_vectors
 from lowtide.errors import short_name
-from lowtide.measure import Measurement, measure_layers
+from lowtide.measure import Measurement, measure_exact_layers, measure_layers
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, render_measurement, spaced
 
@@ -26,6 +27,13 @@ GATE_MISSED = 1
 @click.argument("traces", required=False, type=click.Path(path_type=Path))
 @data_options
 @option_options
+@click.option(
+    "--mode",
+    type=click.Choice(FIXED_MODES),
+    default="exact",
+    show_default=True,
+    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     *,
@@ -36,6 +44,7 @@ def command(
     labels: str | None,
     options_file: Path | None,
     assignments: tuple[str, ...],
+    mode: Mode,
     as_json: bool,
 ) -> int:
     """Show what every layer of an output folder lost, isolated and cumulative, worst first.
@@ -50,7 +59,13 @@ def command(
     source = frames_for(saved.reference, data, frames, labels, given.preprocess)
     with progress_bars() as progress:
         progress.stage("compare")
-        measurement = measure_layers(saved.reference, saved.graph, source, progress=progress.advance)
+        if mode == "exact":
+            profile, host = saved.device.profile, sorted(saved.device.on_host)
+            measurement = measure_exact_layers(
+                saved.reference, saved.graph, profile, host, source, progress=progress.advance
+            )
+        else:
+            measurement = measure_layers(saved.reference, saved.graph, source, progress=progress.advance)
     if as_json:
         click.echo(json_text(_plain(measurement)), nl=False)
     else:

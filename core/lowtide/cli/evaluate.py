@@ -12,13 +12,11 @@ from rich.text import Text
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
-from lowtide.compiler.run import Mode, session_of
+from lowtide.compiler.run import FIXED_MODES, Mode, session_of
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.plugin import MetricSpec
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table
-
-FIXED_MODES: tuple[Mode, ...] = ("exact", "qdq")
 
 
 @click.command("evaluate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lowtide.measure.agreement import Agreement, CodeDifference, measure_agreement
 from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
+from lowtide.measure.exact_layers import measure_exact_layers
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
@@ -18,5 +19,6 @@ __all__ = [
     "Metric",
     "evaluate",
     "measure_agreement",
+    "measure_exact_layers",
     "measure_layers",
 ]

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import numpy as np
-import onnx
 
 from lowtide.data import DataSource
 from lowtide.exact import ExactSession, Profile
-from lowtide.ir import Array, Graph, Layer, QuantParams, Value, layers
-from lowtide.ir.shapes import infer_types
+from lowtide.ir import Array, Graph
+from lowtide.measure.alone import LayersAlone, codes_of, quant_of
 from lowtide.measure.signal import ErrorSum
 from lowtide.runtime import Session, dequantize, to_model
 
@@ -94,17 +93,17 @@ def measure_agreement(
         frames: what to run, one at a time.
         progress: told how many of how many frames are done.
     """
-    probe = _LayerProbe(quantized, frozenset(on_host))
+    alone = LayersAlone(quantized, frozenset(on_host))
     ends = _ends(quantized)
     exact = ExactSession(
-        quantized, profile, on_host=on_host, codes=dict.fromkeys([*probe.needed, *ends.values()])
+        quantized, profile, on_host=on_host, codes=dict.fromkeys([*alone.needed, *ends.values()])
     )
     emulated = Session(to_model(quantized, quantized=True, outputs=list(dict.fromkeys(ends.values()))))
     plain = Session(to_model(reference, quantized=False))
-    single = Session(probe.model()) if probe.compared else None
+    single = Session(alone.model()) if alone.layers else None
     found = Agreement(
         0,
-        {layer: CodeDifference() for layer in probe.compared},
+        {layer: CodeDifference() for layer in alone.layers},
         {end: CodeDifference() for end in ends.values()},
         {value.name: ErrorSum() for value in quantized.outputs if value.type.dtype.is_float},
     )
@@ -114,9 +113,9 @@ def measure_agreement(
         _outputs(found, reference, plain.run(frame.feeds), outputs)
         if ends:
             for name, real in zip(found.codes, emulated.run(frame.feeds).values(), strict=True):
-                found.codes[name].add(codes[name], _codes(real, quantized.values[name]))
+                found.codes[name].add(codes[name], codes_of(real, quantized.values[name]))
         if single is not None and count < MOST_FRAMES:
-            probe.compare(single, codes, found.layers)
+            _compare(alone, single, codes, found.layers)
         count += 1
         if progress is not None:
             progress(count, frames.count)
@@ -131,6 +130,15 @@ def _outputs(
         total.add(named[name], outputs[name])
 
 
+def _compare(
+    alone: LayersAlone, session: Session, codes: Mapping[str, Array], found: Mapping[str, CodeDifference]
+) -> None:
+    feeds = {twin.name: dequantize(codes[value.name], quant_of(value)) for value, twin in alone.fed.items()}
+    results = session.run(feeds)
+    for (layer, (value, _)), real in zip(alone.layers.items(), results.values(), strict=True):
+        found[layer].add(codes[value.name], codes_of(real, value))
+
+
 def _ends(graph: Graph) -> dict[str, str]:
     """The tensor whose codes an output has, by the name of the output."""
     found: dict[str, str] = {}
@@ -140,73 +148,3 @@ def _ends(graph: Graph) -> dict[str, str]:
         if source.type.quant is not None and not source.is_constant:
             found[value.name] = source.name
     return found
-
-
-def _codes(real: Array, value: Value) -> Array:
-    quant = value.type.quant
-    assert quant is not None  # noqa: S101 - only quantized values are compared
-    return np.rint(real.astype(np.float64) / quant.scale[0]).astype(np.int64) + quant.zero_point[0]
-
-
-class _LayerProbe:
-    """Every layer by itself, fed with codes.
-
-    Attributes:
-        compared: the layers whose inputs and outputs all have codes.
-        needed: the values whose codes are fed or compared.
-    """
-
-    def __init__(self, graph: Graph, on_host: frozenset[str]) -> None:
-        self.graph = Graph("layers")
-        self.fed: dict[Value, Value] = {}
-        self.made: dict[str, tuple[Value, Value]] = {}
-        constants: dict[Value, Value] = {}
-        for layer in layers(graph):
-            if layer.name not in on_host and _has_codes(layer):
-                self.add(layer, constants)
-        self.compared = tuple(self.made)
-        self.needed = [value.name for value in self.fed] + [value.name for value, _ in self.made.values()]
-
-    def add(self, layer: Layer, constants: dict[Value, Value]) -> None:
-        inside: dict[Value, Value] = {}
-        for value in layer.inputs:
-            if value not in self.fed:
-                self.fed[value] = self.graph.add_input(f"codes/{value.name}", value.type)
-            inside[value] = self.fed[value]
-        for node in layer.nodes:
-            read = [value for value in node.inputs if value is not None]
-            for value in read:
-                if value.constant is not None and value not in constants:
-                    name = f"constant/{value.name}"
-                    constants[value] = self.graph.add_constant(name, value.constant, value.type)
-            twins = {**constants, **inside}
-            operands = [None if value is None else twins[value] for value in node.inputs]
-            results = [(f"{layer.name}/{value.name}", value.type) for value in node.outputs]
-            made = self.graph.add_node(node.op, operands, results, node.attributes)
-            inside.update(zip(node.outputs, made.outputs, strict=True))
-        self.made[layer.name] = (layer.output, inside[layer.output])
-
-    def model(self) -> onnx.ModelProto:
-        """All layers side by side."""
-        self.graph.set_outputs([twin for _, twin in self.made.values()])
-        infer_types(self.graph)
-        return to_model(self.graph, quantized=True)
-
-    def compare(
-        self, session: Session, codes: Mapping[str, Array], layers: Mapping[str, CodeDifference]
-    ) -> None:
-        feeds = {twin.name: dequantize(codes[value.name], _params(value)) for value, twin in self.fed.items()}
-        results = session.run(feeds)
-        for (layer, (value, _)), real in zip(self.made.items(), results.values(), strict=True):
-            layers[layer].add(codes[value.name], _codes(real, value))
-
-
-def _has_codes(layer: Layer) -> bool:
-    around = (*layer.inputs, layer.output)
-    quantized = all(value.type.quant is not None for value in around)
-    return quantized and bool(layer.inputs) and len(layer.outputs) == 1
-
-
-def _params(value: Value) -> QuantParams:
-    assert value.type.quant is not None  # noqa: S101 - only quantized values are fed
-    return value.type.quant
