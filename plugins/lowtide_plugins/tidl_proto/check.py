@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import attrs
 
 from lowtide.errors import nearest
-from lowtide_plugins.tidl_proto.expected import DATA_LAYER, Entry
-from lowtide_plugins.tidl_proto.records import LARGEST, CalibType, LayerParams, NetParams, TensorParams
+from lowtide_plugins.tidl_proto.expected import Entry
+from lowtide_plugins.tidl_proto.records import (
+    LARGEST,
+    CalibType,
+    LayerParams,
+    NetParams,
+    QuantType,
+    TensorParams,
+)
 
 DEPTHS = (1, 2)
 SENTINEL = 0.999 * LARGEST
 """A minimum below minus this, or a maximum above it, was never set."""
+
+SUGGESTIONS = 10
+"""How many unknown layers get a suggestion."""
 
 
 @attrs.frozen
@@ -41,19 +51,21 @@ def problems(net: NetParams, part: Sequence[Entry], *, asymmetric: bool) -> Iter
     known = {entry.name: entry for entry in part}
     if net.num_layers != len(net.layers):
         text = f"num_layers says {net.num_layers}, there are {len(net.layers)} layers"
-        yield Problem("", "", text, "wrong")
-    if net.quant_type.name == "ASYMMETRIC" and not asymmetric:
+        yield Problem("", "", text, "missing" if len(net.layers) < net.num_layers else "wrong")
+    if net.quant_type is QuantType.ASYMMETRIC and not asymmetric:
         yield Problem("", "", "quant_type is ASYMMETRIC, the scale rule is symmetric", "wrong")
     names = Counter(layer.layer_name for layer in net.layers)
+    for name, count in names.items():
+        if count > 1:
+            yield Problem(name, "", f"occurs {count} times", "wrong")
+    strangers = [name for name in names if name not in known]
+    for at, name in enumerate(strangers):
+        # Likeness costs time in proportion to the network, and files may have any number of strangers.
+        hint = f" ({nearest(name, known)})" if at < SUGGESTIONS else ""
+        yield Problem(name, "", f"the network has no such layer{hint}", "wrong")
     for layer in net.layers:
-        if names[layer.layer_name] > 1:
-            yield Problem(layer.layer_name, "", f"occurs {names[layer.layer_name]} times", "wrong")
-        entry = known.get(layer.layer_name)
-        if entry is None:
-            hint = nearest(layer.layer_name, known)
-            yield Problem(layer.layer_name, "", f"the network has no such layer ({hint})", "wrong")
-        else:
-            yield from _layer(net, layer, entry)
+        if layer.layer_name in known and names[layer.layer_name] == 1:
+            yield from _layer(net, layer, known[layer.layer_name])
     for name in known:
         if name not in names:
             yield Problem(name, "", "is not in the file", "missing")
@@ -61,40 +73,37 @@ def problems(net: NetParams, part: Sequence[Entry], *, asymmetric: bool) -> Iter
 
 def _layer(net: NetParams, layer: LayerParams, entry: Entry) -> Iterator[Problem]:
     name = layer.layer_name
-    if layer.layer_type != entry.layer_type:
+    if entry.layer_type and layer.layer_type != entry.layer_type:
         text = f"layer_type is {layer.layer_type!r}, in the network it is {entry.layer_type}"
         yield Problem(name, "", text, "wrong")
     if layer.bit_depth not in DEPTHS:
         yield Problem(name, "", f"bit_depth is {layer.bit_depth}; it counts bytes, 1 or 2", "wrong")
+    symmetric = net.quant_type is QuantType.SYMMETRIC
     yield from _count(name, "outputs", len(layer.outputs), len(entry.values))
     for at, tensor in enumerate(layer.outputs):
-        yield from _tensor(name, f"outputs[{at}]", tensor, scales=1)
-    weights = int(entry.operands is not None)
-    yield from _count(name, "weights", len(layer.weights), weights)
+        yield from _tensor(name, f"outputs[{at}]", tensor, scales=1, symmetric=symmetric)
+    yield from _count(name, "weights", len(layer.weights), int(entry.operands is not None))
     for tensor in layer.weights:
         several = net.calib_type is CalibType.PERCHANNEL and tensor.size > 1
-        yield from _tensor(name, "weights", tensor, scales=entry.channels if several else 1)
-    if entry.operands is not None and entry.operands.bias is not None:
-        yield from _count(name, "bias", len(layer.bias), 1)
-    for tensor in layer.bias:
-        yield from _bias(name, tensor, entry)
+        scales = entry.channels if several else 1
+        yield from _tensor(name, "weights", tensor, scales=scales, symmetric=True)
+    yield from _biases(layer, entry)
+    yield from _count(name, "slope", len(layer.slope), int(entry.slope is not None), least=0)
+    for tensor in layer.slope:
+        yield from _tensor(name, "slope", tensor, scales=1, symmetric=symmetric)
 
 
-def _count(layer: str, tensor: str, found: int, expected: int) -> Iterator[Problem]:
-    if found < expected:
-        yield Problem(layer, tensor, f"{found} of {expected} tensors", "missing")
-    elif found > expected:
-        yield Problem(layer, tensor, f"{found} tensors, the layer has {expected}", "wrong")
+def _count(layer: str, tensor: str, found: int, most: int, *, least: int | None = None) -> Iterator[Problem]:
+    if found < (most if least is None else least):
+        yield Problem(layer, tensor, f"{found} of {most} tensors", "missing")
+    elif found > most:
+        yield Problem(layer, tensor, f"{found} tensors, the layer has {most}", "wrong")
 
 
-def _tensor(layer: str, name: str, tensor: TensorParams, *, scales: int) -> Iterator[Problem]:
-    for which, number in (("min", tensor.min), ("max", tensor.max)):
-        if math.isnan(number) or math.isinf(number):
-            yield Problem(layer, name, f"{which} is {number}", "wrong")
-        elif abs(number) >= SENTINEL:
-            yield Problem(layer, name, f"{which} was never set", "missing")
-    if tensor.min > tensor.max:
-        yield Problem(layer, name, f"min {tensor.min:g} is above max {tensor.max:g}", "wrong")
+def _tensor(
+    layer: str, name: str, tensor: TensorParams, *, scales: int, symmetric: bool
+) -> Iterator[Problem]:
+    yield from _limits(layer, name, tensor)
     if tensor.size != scales:
         yield Problem(layer, name, f"size is {tensor.size}, expected {scales}", "wrong")
     for field, count in (("scale", len(tensor.scale)), ("zero_point", len(tensor.zero_point))):
@@ -103,25 +112,36 @@ def _tensor(layer: str, name: str, tensor: TensorParams, *, scales: int) -> Iter
     bad = [scale for scale in tensor.scale if not (math.isfinite(scale) and scale > 0)]
     if bad:
         yield Problem(layer, name, f"a scale is {bad[0]}; scales are positive", "wrong")
+    if symmetric and any(tensor.zero_point):
+        text = f"zero_point is {max(tensor.zero_point)}, symmetric codes have 0"
+        yield Problem(layer, name, text, "wrong")
 
 
-def _bias(layer: str, tensor: TensorParams, entry: Entry) -> Iterator[Problem]:
-    if entry.operands is None:
-        yield Problem(layer, "bias", "the layer has none", "wrong")
-        return
-    if tensor.size != entry.channels:
-        text = f"size is {tensor.size}, the layer has {entry.channels} channels"
-        yield Problem(layer, "bias", text, "wrong")
+def _limits(layer: str, name: str, tensor: TensorParams) -> Iterator[Problem]:
+    for which, number in (("min", tensor.min), ("max", tensor.max)):
+        if not math.isfinite(number):
+            yield Problem(layer, name, f"{which} is {number}", "wrong")
+        elif abs(number) >= SENTINEL:
+            yield Problem(layer, name, f"{which} was never set", "missing")
+    if tensor.min > tensor.max:
+        yield Problem(layer, name, f"min {tensor.min:g} is above max {tensor.max:g}", "wrong")
+
+
+def _biases(layer: LayerParams, entry: Entry) -> Iterator[Problem]:
+    """A bias that only the file has is one that was made by correction; a MatMul cannot have any."""
+    possible = entry.operands is not None and entry.node is not None and entry.node.op != "MatMul"
+    needed = entry.operands is not None and entry.operands.bias is not None
+    yield from _count(layer.layer_name, "bias", len(layer.bias), int(possible), least=int(needed))
+    for tensor in layer.bias if possible else ():
+        yield from _bias(layer.layer_name, tensor, entry.channels)
+
+
+def _bias(layer: str, tensor: TensorParams, channels: int) -> Iterator[Problem]:
+    yield from _limits(layer, "bias", tensor)
+    if tensor.size != channels:
+        yield Problem(layer, "bias", f"size is {tensor.size}, the layer has {channels} channels", "wrong")
     if len(tensor.value) != tensor.size:
         kind: Literal["missing", "wrong"] = "wrong" if tensor.value else "missing"
         yield Problem(layer, "bias", f"{len(tensor.value)} entries of value, size is {tensor.size}", kind)
     if any(not math.isfinite(number) for number in tensor.value):
         yield Problem(layer, "bias", "a value is NaN or infinite", "wrong")
-
-
-def by_name(net: NetParams) -> Mapping[str, LayerParams]:
-    """Layers by name."""
-    return {layer.layer_name: layer for layer in net.layers}
-
-
-__all__ = ["DATA_LAYER", "Problem", "by_name", "problems"]

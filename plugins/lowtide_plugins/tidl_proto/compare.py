@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from lowtide_plugins.tidl_proto.check import by_name
 from lowtide_plugins.tidl_proto.records import LayerParams, NetParams, TensorParams
 
 WIDTH_STEP_DB = 48.2
@@ -33,8 +32,8 @@ class Difference:
 def differences(first: Sequence[NetParams], second: Sequence[NetParams]) -> tuple[Difference, ...]:
     """All differences, the largest effect first."""
     found = list(_nets(first, second))
-    before = {name: layer for net in first for name, layer in by_name(net).items()}
-    after = {name: layer for net in second for name, layer in by_name(net).items()}
+    before = {layer.layer_name: layer for net in first for layer in net.layers}
+    after = {layer.layer_name: layer for net in second for layer in net.layers}
     for name in [*before, *(name for name in after if name not in before)]:
         if name not in after:
             found.append(Difference(name, "", "layer", before[name].layer_type, "not there", math.inf))
