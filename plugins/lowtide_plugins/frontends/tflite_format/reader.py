@@ -308,7 +308,8 @@ def _name_of(enum: str, number: int) -> str:
 
 @functools.cache
 def _names(enum: str) -> Mapping[int, str]:
-    return {number: name for name, number in vars(getattr(_schema, enum)).items() if isinstance(number, int)}
+    found: Any = getattr(_schema, enum)
+    return {int(getattr(found, name)): name for name in dir(found) if not name.startswith("_")}
 
 
 def _fresh(name: str, taken: set[str]) -> str:
