@@ -24,6 +24,9 @@ from lowtide.quantize.operands import data_operands, mac_operands
 ELEMENTWISE = frozenset({"Add", "Mul", "PRelu", "Sub"})
 """Operators on two tensors that have integer arithmetic of their own."""
 
+BORDER = frozenset({"DequantizeLinear", "QuantizeLinear"})
+"""Where a network takes or gives integers: these are codes, wherever the conversion runs."""
+
 PER_ELEMENT = frozenset(
     {
         "Abs",
@@ -65,7 +68,7 @@ class Lowering:
 
     def layer(self, layer: Layer) -> None:
         """Add the steps of a layer: on integers where its arithmetic is known, in float otherwise."""
-        if layer.name not in self.on_host and self.integer(layer):
+        if (layer.name not in self.on_host or layer.op in BORDER) and self.integer(layer):
             return
         self.real(layer)
 

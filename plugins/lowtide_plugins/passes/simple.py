@@ -53,6 +53,8 @@ def pool_of_mean(graph: Graph, node: Node, tally: Tally) -> None:
     """
     if node.op != "ReduceMean" or node.layer:
         return
+    if node.output.type.quant is not None:
+        return  # devices round a quantized mean in another way than a pool
     source = node.value(0)
     rank, axes = source.type.rank, ints_of(node.operand(1))
     if rank is None or rank < 4 or source.type.shape is None:
