@@ -65,7 +65,6 @@ def test_a_configuration_prints_as_a_whole(run: Run, configuration: dict[str, An
     assert "  728  (named before)" in lines
     words = " ".join(outcome.out.split())
     for part in (
-        "not implemented in this version",
         "is a placeholder",
         "kept for the vendor's tools",
         "resize shorter side to 16, bilinear",
@@ -116,7 +115,7 @@ def test_one_document_holds_all_that_is_printed(run: Run, configuration: dict[st
     assert found["info"] == {"prequantized_model_type": 0}
     assert found["ignored"] == ["postprocess"]
     option = next(entry for entry in found["options"] if entry["option"] == NAMES)
-    assert (option["value"], option["effect"]) == (["a", "b", "a"], "not implemented in this version")
+    assert (option["value"], option["effect"]) == (["a", "b", "a"], "used")
 
 
 @pytest.mark.parametrize("junk", ["[1", "session: 3", "session: {target_device: am99z}", "tensor_bits: [8]"])

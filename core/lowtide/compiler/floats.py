@@ -115,10 +115,10 @@ def _widths(c: Compilation) -> PrecisionPlan:
         options=options,
         classes=precision_classes(c.graph, c.target, c.placement),
     )
-    strategy: PrecisionStrategy = parse_configured(options.strategy, registry, StrategySpec)
+    strategy: PrecisionStrategy = parse_configured(options.chosen_strategy, registry, StrategySpec)
     plan = strategy.plan(problem)
     provider = registry.provider(registry.get(StrategySpec, strategy.name))
-    check_plan(plan, problem, f"the strategy {options.strategy} of {provider}")
+    check_plan(plan, problem, f"the strategy {options.chosen_strategy} of {provider}")
     if not (c.encodings.activation_bits or c.encodings.weight_bits):
         return plan
     known = attrs.evolve(

@@ -187,7 +187,7 @@ class Lowering:
         assert source is not None  # noqa: S101 - the caller checks
         assert weights is not None  # noqa: S101 - the solver gives weights codes
         how = self.profile.dense if node.op in {"Gemm", "MatMul"} else self.profile.convolution
-        if source.bits > 8 and how in {"double", "single"}:
+        if max(source.bits, weights.bits) > 8 and how in {"double", "single"}:
             how = self.profile.wide
         scales = product_scales(source, weights, made, self.profile, how == "float32")
         product = product_of(node, operands, self.codes_of(operands.activation))

@@ -21,6 +21,9 @@ from lowtide.ir import Array
 MANTISSA = 2.0**53
 """Integers of smaller magnitude are exact in float64."""
 
+NUDGED = 1 << 9
+"""Codes below which ties can be decided by a nudge in float32."""
+
 LONGEST_NUDGED = 12
 """Bits of a rounding shift up to which ties can be decided by a nudge in float32."""
 
@@ -155,7 +158,8 @@ def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, wind
     right = np.maximum(-by.shift, 0).astype(np.int32)
     if not right.any():
         return limited(high)
-    if right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
+    small = max(window.high, -window.low) < NUDGED
+    if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
         return _nudged(b, high, right, window)
     shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
     size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), b.constant(0.5, np.float64)])])

@@ -12,7 +12,7 @@ import attrs
 from lowtide.options.fields import Effect, Kind, OptionInfo, option
 
 A = "advanced_options:"
-_VENDOR, _LATER = Effect.VENDOR_ONLY, Effect.UNAVAILABLE
+_VENDOR = Effect.VENDOR_ONLY
 
 
 @attrs.frozen(kw_only=True)
@@ -83,11 +83,10 @@ class CompileOptions:
         f"{A}output_feature_16bit_names_list",
         Kind.NAMES,
         (),
-        "layers whose output has 16 bits",
-        effect=_LATER,
+        "layers whose output and parameters have 16 bits",
     )
     params_16bit_names_list: tuple[str, ...] = option(
-        f"{A}params_16bit_names_list", Kind.NAMES, (), "layers whose parameters have 16 bits", effect=_LATER
+        f"{A}params_16bit_names_list", Kind.NAMES, (), "layers whose parameters have 16 bits"
     )
     prequantized_model: bool | None = option(
         f"{A}prequantized_model",
@@ -255,7 +254,13 @@ class CompileOptions:
     calibrator: str | None = option(
         "calibrator", Kind.TEXT, None, "how ranges come from statistics; default: what the level says"
     )
-    strategy: str = option("strategy", Kind.TEXT, "uniform", "who assigns widths")
+    strategy: str | None = option(
+        "strategy",
+        Kind.TEXT,
+        None,
+        "who assigns widths; default: manual when a 16-bit list names layers, else uniform",
+    )
+
     prepare: str | None = option("prepare", Kind.TEXT, None, "pipeline that prepares the network")
     weights: str | None = option("weights", Kind.TEXT, None, "pipeline on the quantized weights")
     statistics_frames: int = option(
@@ -297,6 +302,12 @@ class CompileOptions:
     input_optimization: bool = option(
         "input_optimization", Kind.FLAG, False, "fold input_mean and input_scale into the network"
     )
+
+    @property
+    def chosen_strategy(self) -> str:
+        """The strategy, or what the 16-bit lists make of it."""
+        listed = self.output_feature_16bit_names_list or self.params_16bit_names_list
+        return self.strategy or ("manual" if listed else "uniform")
 
 
 FIELDS: Mapping[str, OptionInfo] = {

@@ -6,7 +6,7 @@ from lowtide.target.constraints import check_node
 from lowtide.target.facts import FACTS, node_facts
 from lowtide.target.load import TargetListing, list_targets, load_target, scale_rule
 from lowtide.target.model import BiasFormat, Constraint, OperatorKind, OperatorRule, ScaleRule, Target
-from lowtide.target.place import Assignment, Placement, PlacementOptions, place
+from lowtide.target.place import Assignment, Placement, PlacementOptions, layer_names, place
 
 __all__ = [
     "FACTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Target",
     "TargetListing",
     "check_node",
+    "layer_names",
     "list_targets",
     "load_target",
     "node_facts",

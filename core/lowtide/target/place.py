@@ -201,7 +201,7 @@ def _denied(
             place="allow_list:layer_name",
             hint="keep one of allow_list:layer_name, deny_list:layer_name and deny_list:layer_type",
         )
-    named = _names(found)
+    named = layer_names(found)
     if options.allow_list_layer_name:
         allowed = _look_up(options.allow_list_layer_name, named, "allow_list:layer_name")
         return {
@@ -216,7 +216,7 @@ def _denied(
     }
 
 
-def _names(found: Iterable[Layer]) -> Mapping[str, frozenset[str]]:
+def layer_names(found: Iterable[Layer]) -> Mapping[str, frozenset[str]]:
     """For every name that a user may know: the layers that it stands for."""
     names: dict[str, set[str]] = {}
     for layer in found:

@@ -9,11 +9,16 @@ from lowtide.plugin import StrategySpec, hookimpl
 
 @hookimpl
 def lowtide_register_strategies() -> Iterable[StrategySpec]:
-    """Contribute ``uniform``."""
+    """Contribute ``uniform`` and ``manual``."""
     return [
         StrategySpec(
             name="uniform",
             summary="every tensor and parameter has the width of tensor_bits",
             implementation="lowtide_plugins.precision.uniform:Uniform",
-        )
+        ),
+        StrategySpec(
+            name="manual",
+            summary="16 bits for the layers of the two 16-bit lists, tensor_bits for all others",
+            implementation="lowtide_plugins.precision.manual:Manual",
+        ),
     ]

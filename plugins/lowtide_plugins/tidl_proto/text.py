@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,14 @@ def parse(text: str, place: str) -> NetParams:
     """
     message = new_message()
     try:
-        text_format.Parse(text, message)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error"
+            )  # an escape that does not exist is only worth a warning to protobuf
+            text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise _failed(error, text, place) from error
-    except (RecursionError, ValueError, OverflowError) as error:
+    except (RecursionError, ValueError, OverflowError, Warning) as error:
         raise ModelError(f"is no quantization proto: {error}", place=place) from error
     return to_records(message)
 

@@ -165,7 +165,7 @@ def test_what_is_not_implemented_can_be_marked_instead_of_refused() -> None:
     level, names = found["accuracy_level"], found["advanced_options:params_16bit_names_list"]
     assert (level.value, level.effect) == (2, Effect.UNAVAILABLE)
     assert level.note == "not implemented in this version: it has 0, 1"
-    assert (names.value, names.effect) == (("b", "a", "b"), Effect.UNAVAILABLE)
+    assert (names.value, names.effect) == (("b", "a", "b"), Effect.USED)
     assert "named more than once: b" in names.note
     with pytest.raises(OptionError, match=r"accuracy_level \(x\).*it has 0, 1"):
         resolve_options([layer])

@@ -124,8 +124,6 @@ def test_what_this_version_does_not_implement_is_refused_with_what_it_has() -> N
         resolve({"accuracy_level": 9})
     with pytest.raises(OptionError, match="does not implement"):
         resolve({"mixed_precision_factor": 1.2})
-    with pytest.raises(OptionError, match="does not implement"):
-        resolve({"params_16bit_names_list": "a"})
 
 
 def test_lists_that_exclude_each_other_are_refused() -> None:

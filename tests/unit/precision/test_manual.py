@@ -1,0 +1,80 @@
+"""Widths by name: the two 16-bit lists."""
+
+from __future__ import annotations
+
+import pytest
+
+import lowtide
+from lowtide.errors import OptionError
+from lowtide.plugin import discover
+from support import CALIBRATION, MODEL
+
+REGISTRY = discover()
+OUTPUTS, PARAMETERS = "output_feature_16bit_names_list", "params_16bit_names_list"
+
+
+def compiled(target: str = "am68a", **options: object) -> lowtide.CompileResult:
+    return lowtide.compile(MODEL, target=target, data=str(CALIBRATION), options=options, registry=REGISTRY)
+
+
+def widths(result: lowtide.CompileResult) -> dict[str, tuple[int | None, int | None]]:
+    return {layer.name: (layer.bits, layer.weight_bits) for layer in result.report.layers}
+
+
+@pytest.mark.parametrize("target", ["am68a", "tda4vm", "generic"])
+def test_a_listed_output_has_16_bits_and_so_have_its_parameters(target: str) -> None:
+    found = widths(compiled(target, **{OUTPUTS: "stem/relu6"}))
+    assert found["stem/relu6"] == (16, 16)
+    assert found["block1/depthwise/relu6"] == (8, 8)
+
+
+def test_parameters_alone_may_have_16_bits() -> None:
+    found = widths(compiled(**{PARAMETERS: "block1/depthwise/relu6"}))
+    assert found["block1/depthwise/relu6"] == (8, 16)
+
+
+def test_names_from_before_fusion_are_known() -> None:
+    by_layer = compiled(**{OUTPUTS: "stem/relu6, logits"})
+    by_node = compiled(**{OUTPUTS: "stem logits"})
+    assert by_node.graph == by_layer.graph
+
+
+def test_a_class_goes_along_and_the_reason_says_so() -> None:
+    result = compiled(**{OUTPUTS: "head/pool"})
+    assert widths(result)["head/flatten"][0] == 16
+    assert "head/flatten" in result.plan.reasons["head/pool"]
+
+
+def test_wider_layers_lose_less() -> None:
+    narrow, wide = compiled("tda4vm"), compiled("tda4vm", **{PARAMETERS: "block2/depthwise/relu6"})
+    assert wide.report.outputs[0].sqnr_db > narrow.report.outputs[0].sqnr_db + 10
+
+
+def test_exact_execution_agrees_with_the_emulation() -> None:
+    for target in ("am68a", "tda4vm"):
+        agreement = compiled(target, **{OUTPUTS: "stem, block2/pointwise/bn, logits"}).report.agreement
+        assert agreement is not None
+        assert agreement.layer_largest <= 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("stem/rleu6", "no layer, node or tensor 'stem/rleu6'.*stem/relu6"),
+        ("stem, logits, stem", "'stem' is given 2 times"),
+    ],
+)
+def test_a_name_that_means_no_layer_is_refused_with_the_nearest(names: str, message: str) -> None:
+    for option in (OUTPUTS, PARAMETERS):
+        with pytest.raises(OptionError, match=message):
+            compiled(**{option: names})
+
+
+def test_a_layer_on_the_host_has_no_width() -> None:
+    with pytest.raises(OptionError, match="runs on the host"):
+        compiled(**{OUTPUTS: "stem", "deny_list:layer_name": "stem"})
+
+
+def test_a_strategy_that_is_named_wins() -> None:
+    result = compiled(**{OUTPUTS: "stem", "strategy": "uniform"})
+    assert set(widths(result).values()) <= {(8, 8), (8, None)}
