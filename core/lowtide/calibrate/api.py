@@ -105,11 +105,17 @@ class NumberFormat:
         bits: width of a code.
         symmetric: there is no zero point.
         power_of_two: the scale is rounded up to a power of two, so the range will be widened.
+        shift_only: the scale is rounded up to `accumulator` times a power of two, so the range will be
+            widened too, by less than 2.
+        accumulator: input scale times weight scale of the layer that makes the tensor; ``None`` where these
+            are chosen later, which leaves the widening open.
     """
 
     bits: int
     symmetric: bool
     power_of_two: bool
+    shift_only: bool = False
+    accumulator: float | None = None
 
 
 @attrs.frozen(kw_only=True)
