@@ -31,7 +31,13 @@ from lowtide.target import load_target
 __all__ = ["check_calibrator", "check_pass", "check_plugin", "check_statistic", "check_target"]
 
 _OPTIONS = {bool, int, float, str, type(None)}
-_FORMATS = tuple(NumberFormat(*choice) for choice in product((8, 16), (False, True), (False, True)))
+_FORMATS = (
+    *(NumberFormat(*choice) for choice in product((8, 16), (False, True), (False, True))),
+    *(
+        NumberFormat(bits, symmetric=True, power_of_two=False, shift_only=True, accumulator=accumulator)
+        for bits, accumulator in product((8, 16), (None, 3e-5))
+    ),
+)
 
 
 def check_plugin(module: object) -> None:

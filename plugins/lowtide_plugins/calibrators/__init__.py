@@ -33,7 +33,7 @@ def lowtide_register_statistics() -> Iterable[StatisticSpec]:
 
 @hookimpl
 def lowtide_register_calibrators() -> Iterable[CalibratorSpec]:
-    """Contribute ``minmax``, ``moving-average`` and ``percentile``."""
+    """Contribute what `accuracy_level` and users choose from."""
     return [
         CalibratorSpec(
             name="minmax",
@@ -49,5 +49,15 @@ def lowtide_register_calibrators() -> Iterable[CalibratorSpec]:
             name="percentile",
             summary="all but a small share of the elements at both ends",
             implementation=f"{_MODULE}.percentile:PercentileCalibrator",
+        ),
+        CalibratorSpec(
+            name="mse",
+            summary="the least squared error of clipping and rounding",
+            implementation=f"{_MODULE}.mse:MseCalibrator",
+        ),
+        CalibratorSpec(
+            name="shift-aware",
+            summary="as mse, at the scale that a power-of-two or shift-only rule makes of the range",
+            implementation=f"{_MODULE}.shift_aware:ShiftAwareCalibrator",
         ),
     ]

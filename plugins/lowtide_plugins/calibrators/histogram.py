@@ -19,6 +19,9 @@ BLOCK = 1 << 20
 SIGN = 1 << 15
 """The sign bit of a code."""
 
+SMALLEST_BIN = 2.0**-133
+"""Where the bins around 0 end; they hold the zeros."""
+
 Counts = NDArray[np.int64]
 
 
