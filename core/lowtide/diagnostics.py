@@ -46,6 +46,10 @@ class Diagnostics:
         """Record something that costs accuracy, speed or an intended effect."""
         self._found[Diagnostic(Severity.WARNING, code, place, message, hint)] = None
 
+    def add(self, found: Diagnostic) -> None:
+        """Record what was found elsewhere."""
+        self._found[found] = None
+
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self._found)
 

@@ -1,19 +1,21 @@
-"""The stages that need frames: collect statistics, calibrate."""
+"""Calibration of networks that bring codes, where some of their tensors have none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lowtide.calibrate import Calibrator, NumberFormat, Range, Statistic, calibrate, collect
-from lowtide.passes import parse_configured
-from lowtide.plugin import CalibratorSpec, StatisticSpec
+import attrs
+
+from lowtide.calibrate import Range
+from lowtide.compiler.floats import workbench
+from lowtide.compiler.recipe import Recipe, check_recipe, recipe_of
 
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
 
-LEVEL_CALIBRATORS = {0: "moving-average", 1: "minmax"}
-"""What an accuracy level means for the range of activations when no calibrator is named."""
+RECIPE = "convert"
+"""What the target does to networks whose codes were made for other rules."""
 
 
 def calibrate_tensors(c: Compilation, tensors: Sequence[str]) -> dict[str, Range]:
@@ -24,40 +26,22 @@ def calibrate_tensors(c: Compilation, tensors: Sequence[str]) -> dict[str, Range
     """
     if not tensors:
         return {}
-    source, registry, options = c.needed_frames(tensors), c.request.registry, c.options
-    c.calibrator = options.calibrator or LEVEL_CALIBRATORS[options.accuracy_level]
-    calibrator: Calibrator = parse_configured(c.calibrator, registry, CalibratorSpec)
-    kinds: list[type[Statistic]] = [registry.load(StatisticSpec, name) for name in calibrator.statistics]
-    with c.clock.stage("collect"):
-        c.collected = collect(
-            c.reference,
-            source,
-            kinds,
-            tensors=tensors,
-            array_frames=options.statistics_frames,
-            progress=c.clock.progress.advance,
-            cache=c.request.cache,
-            diagnostics=c.diagnostics,
-        )
-    provider = str(registry.provider(registry.get(CalibratorSpec, calibrator.name)))
-    with c.clock.stage("calibrate"):
-        return calibrate(c.collected, calibrator, _formats(c, tensors), provider=provider)
-
-
-def _formats(c: Compilation, tensors: Sequence[str]) -> dict[str, NumberFormat]:
-    """What numbers each tensor will be stored in, for calibrators that care."""
-    return {
-        tensor: NumberFormat(
-            bits=c.plan.activations[tensor],
-            symmetric=c.rule.activation == "symmetric",
-            power_of_two=c.rule.activation_scale == "power-of-two",
-        )
-        for tensor in tensors
-    }
+    recipe = attrs.evolve(_recipe(c), trials=())
+    bench = workbench(c, recipe, {}, list(tensors))
+    base = bench.condition("")
+    c.collected, c.calibrator = base.collected, recipe.settings.calibrator
+    for found in base.diagnostics:
+        c.diagnostics.add(found)
+    return bench.calibrate(base, recipe.settings, c.plan)
 
 
 def improve_weights(c: Compilation) -> None:
     """Run the pipeline between solving and measuring."""
     with c.clock.stage("weights"):
-        default = c.target.weights.get(str(c.options.accuracy_level), "")
-        c.run_passes("weights", default if c.options.weights is None else c.options.weights)
+        c.run_passes("weights", _recipe(c).settings.weights)
+
+
+def _recipe(c: Compilation) -> Recipe:
+    recipe = recipe_of(c.target.recipes.get(RECIPE, ()), c.options)
+    check_recipe(recipe, c.request.registry)
+    return recipe

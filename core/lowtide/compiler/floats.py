@@ -1,13 +1,18 @@
-"""From a float network to codes: what is known, what frames tell, widths, parameters, weights."""
+"""From a float network to codes: what is known, what frames tell, widths, and what the recipe tries."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 
-from lowtide.compiler.calibration import calibrate_tensors, improve_weights
+from lowtide.calibrate import Range
+from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.recipe import Recipe, Settings, Step, check_recipe, chosen_lines, recipe_of
+from lowtide.data import DataSource
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
 from lowtide.errors import OptionError, PluginError, QuantizationError
 from lowtide.ir import layers
@@ -22,11 +27,35 @@ from lowtide.precision import (
     quantized_values,
 )
 from lowtide.quantize.legal import legalize
-from lowtide.quantize.solve import SolveRequest, solve
 from lowtide.quantize.weights import requantize_bias
 
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
+
+HELD_OUT = 16
+"""Frames that decide on what is tried, at most; and at most a fifth of all."""
+
+FEWEST = 10
+"""With fewer frames all are learned from and measured with."""
+
+
+@attrs.frozen
+class Trial:
+    """A step that was tried.
+
+    Attributes:
+        step: its text.
+        before: noise by signal of the outputs without it.
+        after: with it; the same where it changed nothing.
+        kept: whether it stays.
+        seconds: of wall time.
+    """
+
+    step: str
+    before: float
+    after: float
+    kept: bool
+    seconds: float
 
 
 def quantize_float(c: Compilation) -> None:
@@ -37,34 +66,114 @@ def quantize_float(c: Compilation) -> None:
         QuantizationError: when what is known beforehand does not fit the network or the device.
     """
     c.encodings = read_encodings(c)
-    c.plan = _widths(c)
     values = [value.name for value in quantized_values(c.graph, c.target, c.placement)]
-    missing = [name for name in values if name not in c.encodings.ranges]
     known = {name: c.encodings.ranges[name] for name in values if name in c.encodings.ranges}
-    c.ranges = {**known, **calibrate_tensors(c, missing)}
-    with c.clock.stage("solve"):
-        c.solved = solve_request(c)
-        solve(c.graph, c.solved)
-    complete = c.encodings.explicit and not missing
-    if c.source is not None and not complete:
-        improve_weights(c)
+    missing = [name for name in values if name not in known]
+    recipe = _recipe(c, known, missing)
+    bench = workbench(c, recipe, known, missing)
+    plan = _widths(c)
+    attempt = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
+    adopt(c, _improved(c, bench, attempt, recipe.trials))
     _set_biases(c)
     _check_weight_scales(c)
 
 
-def solve_request(c: Compilation) -> SolveRequest:
-    """What the solver needs, from what the stages before have found."""
-    return SolveRequest(
-        target=c.target,
-        rule=c.rule,
-        placement=c.placement,
-        plan=c.plan,
-        ranges=c.ranges,
-        weight_scales=c.encodings.weight_scales,
-        channel_wise=bool(c.options.channel_wise_quantization),
-        clip_bias=c.options.bias_clipping,
-        diagnostics=c.diagnostics,
+def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missing: list[str]) -> Workbench:
+    """Where attempts are made: the frames are split when something is to be tried."""
+    if missing:
+        c.needed_frames(missing)
+    train = held_out = c.source
+    if c.source is not None and recipe.trials:
+        train, held_out = split(c.source)
+    return Workbench(
+        compilation=c,
+        tensors=missing,
+        known=known,
+        calibrators=recipe.calibrators(),
+        train=train,
+        held_out=held_out,
     )
+
+
+def split(source: DataSource) -> tuple[DataSource, DataSource]:
+    """The frames to learn from and those to measure with."""
+    every = source.select(1 << 62)
+    count = every.count or 0
+    return every.hold_out(min(HELD_OUT, count // 5)) if count >= FEWEST else (every, every)
+
+
+def adopt(c: Compilation, attempt: Attempt) -> None:
+    """Make an attempt the result of the compilation."""
+    c.graph = attempt.graph
+    c.reference = attempt.base.reference
+    c.placement = attempt.base.placement
+    c.collected = attempt.base.collected
+    c.calibrator = attempt.settings.calibrator
+    c.plan = attempt.plan
+    c.ranges = dict(attempt.solved.ranges)
+    c.solved = attrs.evolve(attempt.solved, diagnostics=c.diagnostics)
+    for found in (*attempt.base.diagnostics, *attempt.diagnostics):
+        c.diagnostics.add(found)
+    c.runs += [*attempt.base.runs, *attempt.runs]
+    for stage in ("condition", "scales", "weights"):
+        text = getattr(attempt.settings, stage)
+        if text:
+            c.pipelines[stage] = text
+
+
+def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> Recipe:
+    """What to do: nothing where the model says all; no conditioning where it says something of tensors."""
+    recipe = recipe_of(chosen_lines(c.target.recipes, c.options), c.options)
+    check_recipe(recipe, c.request.registry)
+    if c.source is None or (c.encodings.explicit and not missing):
+        return Recipe(Settings(recipe.settings.calibrator))
+    if known:
+        settings = attrs.evolve(recipe.settings, condition="")
+        return Recipe(settings, tuple(step for step in recipe.trials if step.stage != "condition"))
+    return recipe
+
+
+def _improved(c: Compilation, bench: Workbench, attempt: Attempt, trials: tuple[Step, ...]) -> Attempt:
+    """Take every step after which the error is lower."""
+    if not trials or bench.held_out is None:
+        return attempt
+    best = attempt
+    with c.clock.stage("try"):
+        error = bench.error(attempt)
+    for number, step in enumerate(trials):
+        begin = time.perf_counter()
+        c.clock.progress.stage(f"try {step}")
+        c.clock.progress.advance(number, len(trials))
+        made = attempted(bench, best, step)
+        with c.clock.stage("try"):
+            after = bench.error(made) if made.changed else error
+        kept = made.changed and after < error
+        c.trials.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
+        if kept:
+            best, error = made, after
+    return best
+
+
+def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
+    """An attempt with one more step; as much as possible is taken over."""
+    settings = best.settings.with_step(step.stage, step.text)
+    match step.stage:
+        case "weights":
+            return bench.extend(best, step.text)
+        case "scales":
+            return bench.solve(best.base, settings, best.plan, best.ranges)
+        case "calibrator":
+            return bench.quantize(best.base, settings, best.plan)
+        case "condition":
+            base = bench.condition(settings.condition)
+            if not any(run.outcome.changed for _, run in base.runs[len(best.base.runs) :]):
+                return attrs.evolve(best, changed=False)
+            return bench.quantize(base, settings, best.plan)
+
+
+def decibels(error: float) -> float:
+    """Noise by signal as SQNR in dB."""
+    return -10 * math.log10(error) if error > 0 else math.inf
 
 
 def read_encodings(c: Compilation) -> Encodings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lowtide.calibrate import Range
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
-from lowtide.compiler.floats import read_encodings, solve_request
+from lowtide.compiler.floats import read_encodings
 from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError, short_name
 from lowtide.ir import Graph, layers
 from lowtide.options import CompileOptions
@@ -18,7 +18,7 @@ from lowtide.quantize.findings import Finding, Legal
 from lowtide.quantize.legal import legalize
 from lowtide.quantize.missing import Inferred, borrowed_ranges, infer_missing
 from lowtide.quantize.operands import mac_operands
-from lowtide.quantize.solve import solve
+from lowtide.quantize.solve import SolveRequest, solve
 from lowtide.target import ScaleRule, Target, place, scale_rule
 
 if TYPE_CHECKING:
@@ -137,6 +137,20 @@ def examine(c: Compilation) -> tuple[Legal, Inferred]:
     inferred = infer_missing(c.graph, solve_request(c))
     c.plan = plan_of_codes(c.graph, c)
     return legalize(c.graph, solve_request(c), convert=c.options.recalibrate == "convert"), inferred
+
+
+def solve_request(c: Compilation) -> SolveRequest:
+    """What the solver needs, from what the stages before have found."""
+    return SolveRequest(
+        target=c.target,
+        rule=c.rule,
+        placement=c.placement,
+        plan=c.plan,
+        ranges=c.ranges,
+        channel_wise=bool(c.options.channel_wise_quantization),
+        clip_bias=c.options.bias_clipping,
+        diagnostics=c.diagnostics,
+    )
 
 
 def _missing_ranges(c: Compilation, legal: Legal, inferred: Inferred) -> dict[str, Range]:

@@ -27,7 +27,12 @@ class Clock:
     """Measures the stages of one compile."""
 
     progress: Progress
-    times: list[StageTime] = attrs.field(factory=list[StageTime], init=False)
+    _times: dict[str, StageTime] = attrs.field(factory=dict[str, StageTime], init=False)
+
+    @property
+    def times(self) -> tuple[StageTime, ...]:
+        """The stages in the order in which they began; one that ran more than once has the sum."""
+        return tuple(self._times.values())
 
     @contextmanager
     def stage(self, name: str) -> Generator[None, None, None]:
@@ -35,6 +40,9 @@ class Clock:
         self.progress.stage(name)
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        self.times.append(
-            StageTime(stage=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+        before = self._times.get(name, StageTime(stage=name, wall=0.0, cpu=0.0))
+        self._times[name] = StageTime(
+            stage=name,
+            wall=before.wall + time.perf_counter() - wall,
+            cpu=before.cpu + time.process_time() - cpu,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from lowtide.calibrate import Collected, Range
-from lowtide.compiler.floats import quantize_float
+from lowtide.compiler.floats import Trial, quantize_float
 from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
@@ -38,7 +38,10 @@ class Compilation:
     Attributes:
         scale_type: the number of `rule` among those of the target.
         prequantized: whether the graph has codes of its own, which are kept.
+        prepared: the float network before calibration.
+        reference: what was quantized; it computes the same as `prepared`, from tensors that may be scaled.
         encodings: what was known before calibration.
+        trials: what the recipe tried.
         calibrated: the names of the tensors whose ranges come from frames.
     """
 
@@ -50,6 +53,7 @@ class Compilation:
     rule: ScaleRule
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
     graph: Graph = attrs.field(factory=Graph)
+    prepared: Graph = attrs.field(factory=Graph)
     reference: Graph = attrs.field(factory=Graph)
     imported_nodes: int = 0
     prequantized: bool = False
@@ -63,6 +67,7 @@ class Compilation:
     plan: PrecisionPlan = attrs.field(factory=lambda: PrecisionPlan({}, {}))
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
     solved: SolveRequest | None = None
+    trials: list[Trial] = attrs.field(factory=list[Trial])
     measurement: Measurement | None = None
     agreement: Agreement | None = None
 
@@ -141,6 +146,7 @@ class Compilation:
         self.run_passes("prepare", self.options.prepare or self.target.prepare)
         self.reference = self.graph.clone()
         remove_codes(self.reference)
+        self.prepared = self.reference
 
     @property
     def device(self) -> Device:
@@ -149,16 +155,20 @@ class Compilation:
         Raises:
             OptionError: when the options name an arithmetic that does not exist.
         """
-        host = (entry.layer for entry in self.placement.assignments if entry.device == "host")
+        return self.device_of(self.placement)
+
+    def device_of(self, placement: Placement) -> Device:
+        """The same for another placement."""
+        host = (entry.layer for entry in placement.assignments if entry.device == "host")
         return Device(find_profile(self.options.arithmetic or self.rule.arithmetic), frozenset(host))
 
-    def run_passes(self, stage: str, text: str) -> None:
-        """Run a pipeline and note what it did."""
-        passes = parse_pipeline(text, self.request.registry)
-        context = PassContext(
+    def context(self) -> PassContext:
+        """What passes may look at, as far as it is known."""
+        return PassContext(
             diagnostics=self.diagnostics,
             options=self.options,
             target=self.target,
+            rule=self.rule,
             placement=self.placement,
             reference=self.reference,
             frames=self.source,
@@ -166,8 +176,16 @@ class Compilation:
             request=self.solved,
             plan=self.plan,
         )
+
+    def run_passes(self, stage: str, text: str) -> None:
+        """Run a pipeline and note what it did."""
+        passes = parse_pipeline(text, self.request.registry)
         runs = run_pipeline(
-            self.graph, passes, context, registry=self.request.registry, after_each=self.request.after_pass
+            self.graph,
+            passes,
+            self.context(),
+            registry=self.request.registry,
+            after_each=self.request.after_pass,
         )
         self.runs += [(stage, run) for run in runs]
         self.pipelines[stage] = print_pipeline(passes)

@@ -49,12 +49,28 @@ class DataSource:
         """
         if count < 1:
             raise DataError(f"expected at least one frame, found {count}", place=self.describe())
-        chosen = self.positions
-        if chosen is None:
-            total = self.raw.count
-            chosen = tuple(range(sum(1 for _ in self.raw.read(None)) if total is None else total))
+        chosen = self._chosen()
         picked = tuple(chosen[index] for index in evenly_spread(len(chosen), count))
         return attrs.evolve(self, positions=picked)
+
+    def hold_out(self, count: int) -> tuple[DataSource, DataSource]:
+        """Two fixed parts without a common frame: most of the frames, and `count` evenly spread ones.
+
+        A source of unknown length is read once to count its frames.
+        """
+        chosen = self._chosen()
+        # The middle of each of `count` equal parts.
+        out = {(2 * part + 1) * len(chosen) // (2 * count) for part in range(count)}
+        kept = tuple(position for index, position in enumerate(chosen) if index not in out)
+        held = tuple(position for index, position in enumerate(chosen) if index in out)
+        return attrs.evolve(self, positions=kept), attrs.evolve(self, positions=held)
+
+    def _chosen(self) -> tuple[int, ...]:
+        """The positions of all frames in the source."""
+        if self.positions is not None:
+            return self.positions
+        total = self.raw.count
+        return tuple(range(sum(1 for _ in self.raw.read(None)) if total is None else total))
 
     def fingerprint(self) -> str | None:
         """SHA-256 of all that decides on the frames; ``None`` when that cannot be known without a run."""

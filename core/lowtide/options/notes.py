@@ -17,6 +17,9 @@ QUANTIZATION = (
     "bias_clipping",
     "calibrator",
     "strategy",
+    "recipe",
+    "condition",
+    "scales",
     "weights",
     "statistics_frames",
 )

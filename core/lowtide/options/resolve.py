@@ -115,7 +115,18 @@ def _combine(field: str, values: Sequence[tuple[str, Any]]) -> Any:
 
 def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
     """The vendor's options that were set, by its own keys, for its runtime; lists as comma-separated text."""
-    own = {"calibrator", "strategy", "prepare", "weights", "statistics_frames", "measure_frames", "seed"}
+    own = {
+        "calibrator",
+        "strategy",
+        "prepare",
+        "recipe",
+        "condition",
+        "scales",
+        "weights",
+        "statistics_frames",
+        "measure_frames",
+        "seed",
+    }
     own |= {"frontend", "input_shapes", "input_mean", "input_scale", "input_optimization"}
     own |= {"recalibrate", "proto_incomplete"}
     always = {"tensor_bits", "accuracy_level"}

@@ -26,9 +26,9 @@ class CompileOptions:
         "accuracy_level",
         Kind.INT,
         1,
-        "0: running average of extremes; 1: extremes over all frames and corrected biases",
+        "0: plain; 1: whatever makes the error fall; 2: ranges from one histogram, calibrated biases; 9: as "
+        "the four flags say",
         choices=(0, 1, 2, 9),
-        available=(0, 1),
     )
     quantization_scale_type: int | None = option(
         f"{A}quantization_scale_type",
@@ -262,6 +262,17 @@ class CompileOptions:
     )
 
     prepare: str | None = option("prepare", Kind.TEXT, None, "pipeline that prepares the network")
+    recipe: str | None = option(
+        "recipe",
+        Kind.TEXT,
+        None,
+        "what is done and tried for accuracy: a recipe of the device by name, or steps separated by "
+        "semicolons; default: that of the level",
+    )
+    condition: str | None = option(
+        "condition", Kind.TEXT, None, "pipeline on the float network before its activations are looked at"
+    )
+    scales: str | None = option("scales", Kind.TEXT, None, "pipeline on ranges and scales of weights")
     weights: str | None = option("weights", Kind.TEXT, None, "pipeline on the quantized weights")
     statistics_frames: int = option(
         "statistics_frames", Kind.INT, 64, "frames that statistics of whole tensors see", minimum=1

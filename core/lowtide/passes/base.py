@@ -12,12 +12,14 @@ from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Graph
 
 if TYPE_CHECKING:
+    from lowtide.calibrate import Range
     from lowtide.calibrate.collect import Collected
+    from lowtide.compiler.run import Device
     from lowtide.data import DataSource
     from lowtide.options import CompileOptions
     from lowtide.precision.api import PrecisionPlan
     from lowtide.quantize.solve import SolveRequest
-    from lowtide.target import Placement, Target
+    from lowtide.target import Placement, ScaleRule, Target
 
 
 @attrs.frozen
@@ -53,10 +55,15 @@ class PassContext:
     """What a pass may look at besides the graph; what no earlier stage has made is ``None``.
 
     Attributes:
-        reference: the prepared float graph, once the graph itself is quantized.
-        frames: the calibration frames.
+        reference: the float graph that the quantized one was made from.
+        frames: the calibration frames that a pass may learn from.
         statistics: what the collector measured on the float graph.
+        rule: the scale rule in force.
+        ranges: of activations by tensor name, between calibrating and solving; to be replaced in place.
+        weight_scales: of layers whose scale is not left to the solver, by layer name: one, or one per output
+            channel; to be filled in place between calibrating and solving.
         request: the rules and ranges that the graph was quantized by.
+        device: how the device rounds and what runs on the host, for exact execution.
     """
 
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
@@ -66,8 +73,12 @@ class PassContext:
     reference: Graph | None = None
     frames: DataSource | None = None
     statistics: Collected | None = None
+    rule: ScaleRule | None = None
+    ranges: dict[str, Range] | None = None
+    weight_scales: dict[str, tuple[float, ...]] | None = None
     request: SolveRequest | None = None
     plan: PrecisionPlan | None = None
+    device: Device | None = None
 
 
 @attrs.frozen(kw_only=True)

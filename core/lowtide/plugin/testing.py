@@ -21,8 +21,10 @@ import click
 import numpy as np
 
 from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statistic, TensorInfo
+from lowtide.compiler.recipe import check_recipe, recipe_of
 from lowtide.errors import PluginError
 from lowtide.ir import Array, Graph
+from lowtide.options import CompileOptions
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
 from lowtide.plugin.specs import CommandSpec, FrontendSpec, PassSpec, Spec, StatisticSpec, TargetSpec
@@ -160,7 +162,7 @@ def check_pass(
 
 
 def check_target(name: str, registry: Registry) -> None:
-    """Check a device: its description, those it extends, every expression in its constraints, its pipelines.
+    """Check a device: its description, those it extends, every expression in its constraints, its recipes.
 
     Args:
         name: the device.
@@ -173,8 +175,9 @@ def check_target(name: str, registry: Registry) -> None:
         PluginError: when a file is missing.
     """
     target = load_target(name, registry)
-    for pipeline in (target.prepare, *target.weights.values()):
-        parse_pipeline(pipeline, registry)
+    parse_pipeline(target.prepare, registry)
+    for lines in target.recipes.values():
+        check_recipe(recipe_of(lines, CompileOptions()), registry)
 
 
 def check_statistic(statistic: type[Statistic], frames: Sequence[Array] | None = None) -> None:

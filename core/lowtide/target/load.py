@@ -116,7 +116,7 @@ def _build(spec: TargetSpec, chain: tuple[Document, ...]) -> Target:
         target = structure_target(table)
     except WrongTableError as error:
         raise _error(chain, error.problem) from error
-    for problem in (_widths(target), _scale_types(target), _operators(target), _levels(target)):
+    for problem in (_widths(target), _scale_types(target), _operators(target)):
         if problem is not None:
             raise _error(chain, problem)
     for op, rule in target.operators.items():
@@ -169,13 +169,6 @@ def _scale_types(target: Target) -> Problem | None:
         known = ", ".join(str(number) for number in sorted(target.scale_rules))
         found = target.default_scale_type
         return Problem(("default_scale_type",), f"expected one of the scale rules {known}, found {found}")
-    return None
-
-
-def _levels(target: Target) -> Problem | None:
-    for level in target.weights:
-        if not (level.isascii() and level.isdigit()):
-            return Problem(("weights", level), f"expected an accuracy level as key, found {level!r}")
     return None
 
 

@@ -134,7 +134,8 @@ class Target:
         operators: by ONNX name; an operator that is not listed runs on the host.
         input_asymmetric: whether network inputs may have a zero point.
         prepare: default pipeline that makes the graph ready, as text.
-        weights: default pipeline between solving and checking, by accuracy level as text.
+        recipes: steps from the prepared network to the quantized one, by accuracy level or another name, see
+            `lowtide.compiler.recipe`.
         option_defaults: options whose default differs on this device.
         notes: what else a user of the device should know, in sentences.
     """
@@ -153,6 +154,6 @@ class Target:
     operators: Mapping[str, OperatorRule]
     input_asymmetric: bool = False
     prepare: str
-    weights: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    recipes: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, "tuple[str, ...]"])
     option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
     notes: tuple[str, ...] = ()

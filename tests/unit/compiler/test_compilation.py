@@ -150,7 +150,7 @@ def test_the_end_of_a_compile_is_announced_once_and_not_after_a_failure() -> Non
 
 def test_stages_are_timed_in_the_order_in_which_they_run(result: CompileResult) -> None:
     stages = [stage.stage for stage in result.report.times]
-    before = ["import", "prepare", "place", "collect", "calibrate", "solve", "weights"]
+    before = ["import", "prepare", "place", "collect", "calibrate", "solve", "try", "weights"]
     assert stages == [*before, "measure", "verify"]
 
 

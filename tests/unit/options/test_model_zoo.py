@@ -160,14 +160,17 @@ def test_a_session_that_is_not_understood_names_file_and_key(
 
 
 def test_what_is_not_implemented_can_be_marked_instead_of_refused() -> None:
-    layer = OptionLayer("x", {"accuracy_level": 2, "params_16bit_names_list": "b a b"})
+    layer = OptionLayer("x", {"mixed_precision_factor": 1.5, "params_16bit_names_list": "b a b"})
     found = effective(layer)
-    level, names = found["accuracy_level"], found["advanced_options:params_16bit_names_list"]
-    assert (level.value, level.effect) == (2, Effect.UNAVAILABLE)
-    assert level.note == "not implemented in this version: it has 0, 1"
+    level, names = (
+        found["advanced_options:mixed_precision_factor"],
+        found["advanced_options:params_16bit_names_list"],
+    )
+    assert (level.value, level.effect) == (1.5, Effect.UNAVAILABLE)
+    assert level.note == "not implemented in this version: it has -1"
     assert (names.value, names.effect) == (("b", "a", "b"), Effect.USED)
     assert "named more than once: b" in names.note
-    with pytest.raises(OptionError, match=r"accuracy_level \(x\).*it has 0, 1"):
+    with pytest.raises(OptionError, match=r"mixed_precision_factor \(x\).*it has -1"):
         resolve_options([layer])
 
 

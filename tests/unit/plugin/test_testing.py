@@ -19,7 +19,7 @@ import lowtide_plugins.weights
 import lowtide_targets
 from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statistic, TensorInfo
 from lowtide.calibrate.api import Wants
-from lowtide.errors import PassError, PipelineError, PluginError, TargetError, UnknownNameError
+from lowtide.errors import OptionError, PassError, PipelineError, PluginError, TargetError, UnknownNameError
 from lowtide.frontend import Frontend, ImportRequest
 from lowtide.ir import Array, Graph, TensorType
 from lowtide.passes import Pass, PassContext, PassOutcome
@@ -414,7 +414,18 @@ def device(folder: Path, text: str) -> Registry:
         ('bits = "wide"', TargetError, "bits"),
         ("bits = ", TargetError, "acme-device"),
         ('prepare = "fold-batch-norm{"', PipelineError, "expected a word, found 'the end'"),
-        ('weights = { "1" = "no-such-pass" }', UnknownNameError, "no-such-pass"),
+        (
+            'recipes = { "1" = ["use calibrator minmax", "try weights no-such-pass"] }',
+            UnknownNameError,
+            "no-such",
+        ),
+        ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, "no-such"),
+        ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, "expected use or try"),
+        (
+            'recipes = { "1" = ["try weights correct-bias"], "2" = [] }',
+            OptionError,
+            "no step names a calibrator",
+        ),
     ],
 )
 def test_the_description_of_a_target_and_its_pipelines_are_checked(

@@ -210,7 +210,6 @@ def test_text_that_is_no_toml_is_an_error(registry_of: RegistryOf) -> None:
             "expected one of",
         ),
         ("[bias]\naccumulator_bits = { 8 = 32 }", "bias.accumulator_bits", "no entry for 16 bits"),
-        ("[weights]\nlevel = ''", "weights.level", "expected an accuracy level"),
         ("title = 3", "title", "expected a text"),
         ("abstract = 1", "abstract", "expected true or false"),
         ("remove_operators = 'Relu'", "remove_operators", "expected a list of texts"),

@@ -183,7 +183,7 @@ def mutations() -> list[tuple[str, str, str]]:
             outside = re.sub(r'"[^"]*"', lambda quoted: "_" * len(quoted.group()), line)
             for key in re.finditer(r"(\w+) = ", "" if line.startswith("#") else outside):
                 kind = (table, key.group(1))
-                if kind not in seen:
+                if table != "recipes" and kind not in seen:  # recipes may have any name
                     seen.add(kind)
                     at = offset + key.end(1)
                     found.append((file.removesuffix(".toml"), ".".join(kind), text[:at] + "x" + text[at:]))
@@ -199,7 +199,6 @@ def test_the_mutations_reach_every_kind_of_table() -> None:
     wanted = {
         ".schema",
         ".title",
-        "weights.0",
         "bias.split",
         "bias.8",
         "scale_rules.activation",

@@ -1,0 +1,154 @@
+"""What an accuracy level does: steps that choose the calibrator and fill the pipelines, some on trial."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
+
+import attrs
+
+from lowtide.errors import OptionError, PipelineError, nearest
+from lowtide.options import CompileOptions
+from lowtide.passes import parse_configured, parse_pipeline
+from lowtide.plugin import CalibratorSpec, Registry
+
+Stage = Literal["calibrator", "condition", "scales", "weights"]
+STAGES: tuple[Stage, ...] = ("condition", "calibrator", "scales", "weights")
+"""In the order in which they take effect."""
+
+_STEP = re.compile(r"(?:if (?P<flag>\w+) )?(?P<verb>use|try) (?P<stage>\w+) (?P<text>\S.*)")
+EXAMPLE = "try weights correct-bias"
+
+
+@attrs.frozen
+class Settings:
+    """A calibrator, and the texts of the pipelines that follow it."""
+
+    calibrator: str = ""
+    condition: str = ""
+    scales: str = ""
+    weights: str = ""
+
+    def with_step(self, stage: Stage, text: str) -> Settings:
+        """What a step makes of them: a calibrator is replaced, passes are added at the end of a pipeline."""
+        before = getattr(self, stage)
+        if stage == "calibrator" or not before:
+            return attrs.evolve(self, **{stage: text})
+        return attrs.evolve(self, **{stage: f"{before},{text}"})
+
+
+@attrs.frozen
+class Step:
+    """One line of a recipe.
+
+    Attributes:
+        tried: whether it is kept only if the error on held-out frames falls.
+        stage: what it changes.
+        text: a calibrator, or passes.
+        flag: the option that switches it on; empty when nothing does.
+    """
+
+    tried: bool
+    stage: Stage
+    text: str
+    flag: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.text}"
+
+
+@attrs.frozen
+class Recipe:
+    """What is certain, and what is tried in this order."""
+
+    settings: Settings
+    trials: tuple[Step, ...] = ()
+
+    def calibrators(self) -> tuple[str, ...]:
+        """Every calibrator that may be asked."""
+        tried = (step.text for step in self.trials if step.stage == "calibrator")
+        return tuple(dict.fromkeys((self.settings.calibrator, *tried)))
+
+
+def parse_step(text: str) -> Step:
+    """Read ``[if OPTION] use|try STAGE TEXT``.
+
+    Raises:
+        OptionError: when it is none.
+    """
+    found = _STEP.fullmatch(text.strip())
+    if found is None or found["stage"] not in STAGES:
+        raise OptionError(
+            f"expected use or try, then {', '.join(STAGES)}, then a calibrator or passes; found {text!r}",
+            place="recipe",
+            hint=f"as in {EXAMPLE!r}",
+        )
+    flags = [field.name for field in attrs.fields(CompileOptions)]
+    if found["flag"] and found["flag"] not in flags:
+        raise OptionError(
+            f"there is no option {found['flag']!r}", place="recipe", hint=nearest(found["flag"], flags)
+        )
+    return Step(found["verb"] == "try", cast(Stage, found["stage"]), found["text"], found["flag"] or "")
+
+
+def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
+    """The recipe that lines make under the options; what an option sets, no step changes.
+
+    Raises:
+        OptionError: for a line that is no step, or when nothing names a calibrator.
+    """
+    settings = Settings(
+        options.calibrator or "", options.condition or "", options.scales or "", options.weights or ""
+    )
+    given = {stage for stage in STAGES if getattr(options, stage) is not None}
+    trials: list[Step] = []
+    for step in map(parse_step, lines):
+        if step.stage in given or (step.flag and not getattr(options, step.flag)):
+            continue
+        if step.tried:
+            trials.append(step)
+        else:
+            settings = settings.with_step(step.stage, step.text)
+    if not settings.calibrator:
+        raise OptionError("no step names a calibrator", place="recipe", hint="use calibrator minmax")
+    return Recipe(settings, tuple(trials))
+
+
+def chosen_lines(recipes: Mapping[str, Sequence[str]], options: CompileOptions) -> Sequence[str]:
+    """The lines of the recipe that the options choose by name, or write out, separated by semicolons.
+
+    Args:
+        recipes: those of the target, by name.
+        options: ``recipe``, or the accuracy level, chooses.
+
+    Raises:
+        OptionError: for a name that the target does not have.
+    """
+    name = options.recipe or str(options.accuracy_level)
+    if name in recipes:
+        return recipes[name]
+    if " " in name:
+        return name.split(";")
+    place = "recipe" if options.recipe else "accuracy_level"
+    raise OptionError(f"the device has no recipe {name!r}", place=place, hint=nearest(name, recipes))
+
+
+def check_recipe(recipe: Recipe, registry: Registry) -> None:
+    """Find wrong names and options before any work begins.
+
+    Raises:
+        UnknownNameError: for a calibrator or pass that nobody provides.
+        PipelineError: for an option that it does not have.
+    """
+    for calibrator in recipe.calibrators():
+        parse_configured(calibrator, registry, CalibratorSpec)
+    steps = [(step.stage, step.text) for step in recipe.trials]
+    for stage in ("condition", "scales", "weights"):
+        texts = [getattr(recipe.settings, stage), *(text for at, text in steps if at == stage)]
+        for text in texts:
+            try:
+                parse_pipeline(text, registry)
+            except PipelineError as error:
+                error.add_note(f"in stage {stage}")
+                raise

@@ -1,0 +1,186 @@
+"""Recipes: what steps say, what is tried, and what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import attrs
+import numpy as np
+import pytest
+
+import lowtide
+from lowtide.compiler.floats import split
+from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
+from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.stages import Compilation
+from lowtide.data import InputSpec, open_data
+from lowtide.errors import OptionError, PassError, UnknownNameError
+from lowtide.ir import Constant, Graph
+from lowtide.options import CompileOptions, OptionLayer
+from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide.plugin import PassSpec, Provider, Registry, discover, hookimpl
+from support import CALIBRATION, MODEL
+
+USE = "use calibrator minmax"
+
+
+@attrs.frozen(kw_only=True)
+class Shake(Pass):
+    """Adds to every bias or weight."""
+
+    name: ClassVar[str] = "shake"
+    by: float = 1.0
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        del ctx
+        for value in graph.constants:
+            if value.constant is not None and value.constant.size > 1 and self.by:
+                array = value.constant.array()
+                graph.set_constant(value, Constant.of((array + self.by).astype(array.dtype)), value.type)
+        return PassOutcome(bool(self.by))
+
+
+@attrs.frozen(kw_only=True)
+class WidenRanges(Pass):
+    """Multiplies every range."""
+
+    name: ClassVar[str] = "widen-ranges"
+    by: float = 64.0
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        del graph
+        assert ctx.ranges is not None
+        for name, found in list(ctx.ranges.items()):
+            ctx.ranges[name] = attrs.evolve(found, min=found.min * self.by, max=found.max * self.by)
+        return PassOutcome(True)
+
+
+class Plugin:
+    @staticmethod
+    @hookimpl
+    def lowtide_register_passes() -> Iterable[PassSpec]:
+        return [
+            PassSpec(name=kind.name, summary="test", implementation=f"{__name__}:{kind.__name__}")
+            for kind in (Shake, WidenRanges)
+        ]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    found = discover()
+    found.add_plugin(Plugin(), Provider("test", "1", "recipes"))
+    return found
+
+
+def compilation(registry: Registry, recipe: str, frames: int = 20, **options: object) -> Compilation:
+    layers = [OptionLayer("test", {"recipe": recipe, "measure_frames": 1, **options})]
+    request = CompileRequest(
+        model=MODEL, target="am68a", data=str(CALIBRATION), frames=frames, options=layers, registry=registry
+    )
+    made = Compilation.begin(request)
+    made.run()
+    return made
+
+
+def test_a_step_says_whether_it_is_certain_what_it_changes_and_when() -> None:
+    assert parse_step("try weights a{b=1},c") == Step(True, "weights", "a{b=1},c")
+    assert parse_step(" if weight_clipping use scales x ") == Step(False, "scales", "x", "weight_clipping")
+
+
+@pytest.mark.parametrize("text", ["weights x", "use weights", "use biases x", "if use weights x", ""])
+def test_what_is_no_step_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(OptionError, match="expected use or try"):
+        parse_step(text)
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest() -> None:
+    with pytest.raises(OptionError, match="weight_clipping"):
+        parse_step("if weight_cliping use weights x")
+
+
+def test_certain_steps_fill_the_settings_in_order_and_the_others_are_tried() -> None:
+    lines = ["use calibrator a", "use weights x", "use calibrator b", "try weights z", "use weights y"]
+    wanted = Recipe(Settings("b", "", "", "x,y"), (Step(True, "weights", "z"),))
+    assert recipe_of(lines, CompileOptions()) == wanted
+
+
+def test_a_flag_that_is_off_switches_its_step_off() -> None:
+    lines = [USE, "if bias_calibration use weights x"]
+    assert recipe_of(lines, CompileOptions(bias_calibration=False)).settings.weights == ""
+    assert recipe_of(lines, CompileOptions(bias_calibration=True)).settings.weights == "x"
+
+
+def test_what_an_option_sets_no_step_changes() -> None:
+    lines = [USE, "use weights x", "try weights y", "try calibrator z"]
+    assert recipe_of(lines, CompileOptions(weights="", calibrator="mse")) == Recipe(Settings("mse"))
+
+
+def test_the_level_chooses_unless_a_recipe_is_named_or_written_out() -> None:
+    recipes = {"1": ("one",), "other": ("two",)}
+    assert chosen_lines(recipes, CompileOptions()) == ("one",)
+    assert chosen_lines(recipes, CompileOptions(recipe="other")) == ("two",)
+    written = CompileOptions(recipe="use calibrator a; try weights b")
+    assert chosen_lines(recipes, written) == ["use calibrator a", " try weights b"]
+    with pytest.raises(OptionError, match="other"):
+        chosen_lines(recipes, CompileOptions(recipe="othr"))
+
+
+def test_wrong_names_stop_a_compile_before_any_frame_is_run(registry: Registry) -> None:
+    with pytest.raises(UnknownNameError, match="corect-bias"):
+        compilation(registry, f"{USE}; try weights corect-bias")
+
+
+def test_a_step_stays_only_if_the_error_on_held_out_frames_falls(registry: Registry) -> None:
+    found = compilation(
+        registry, f"{USE}; try weights shake; try scales widen-ranges; try weights shake{{by=0}}"
+    )
+    assert [trial.kept for trial in found.trials] == [False, False, False]
+    assert found.trials[0].after > found.trials[0].before
+    assert found.trials[2].after == found.trials[2].before
+    plain = compilation(registry, USE, recalibrate="no")
+    assert found.pipelines.keys() == plain.pipelines.keys()
+
+
+def test_a_step_that_helps_is_kept_and_its_passes_are_in_the_pipelines(registry: Registry) -> None:
+    found = compilation(registry, f"{USE}; use scales widen-ranges; try scales widen-ranges{{by=0.015625}}")
+    assert [trial.kept for trial in found.trials] == [True]
+    assert found.pipelines["scales"] == "widen-ranges,widen-ranges{by=0.015625}"
+    assert [run.text for stage, run in found.runs if stage == "scales"] == [
+        "widen-ranges",
+        "widen-ranges{by=0.015625}",
+    ]
+
+
+def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:
+    with pytest.raises(PassError, match="computes something else"):
+        compilation(registry, f"{USE}; use condition shake")
+
+
+def test_frames_are_held_out_only_when_something_is_tried(registry: Registry) -> None:
+    tried = compilation(registry, f"{USE}; try weights shake")
+    plain = compilation(registry, USE)
+    assert tried.collected is not None
+    assert plain.collected is not None
+    assert (tried.collected.frames, plain.collected.frames) == (16, 20)
+
+
+@pytest.mark.parametrize(("count", "held"), [(9, None), (10, 2), (100, 16), (1000, 16)])
+def test_a_fifth_of_the_frames_at_most_sixteen_is_held_out(count: int, held: int | None) -> None:
+    frames = np.arange(count, dtype=np.float32).reshape(count, 1)
+    source = open_data(frames, [InputSpec("x", "float32", (1, 1))])
+    train, out = split(source)
+    if held is None:
+        assert train.count == out.count == count
+        return
+    assert (train.count, out.count) == (count - held, held)
+    seen = [float(frame.feeds["x"][0, 0]) for part in (train, out) for frame in part.frames()]
+    assert sorted(seen) == [float(index) for index in range(count)]
+
+
+def test_two_compiles_try_the_same_and_end_with_the_same(registry: Registry) -> None:
+    recipe = f"{USE}; try weights correct-bias; try scales widen-ranges"
+    first, second = (compilation(registry, recipe) for _ in range(2))
+    strip = [attrs.evolve(trial, seconds=0.0) for trial in first.trials]
+    assert strip == [attrs.evolve(trial, seconds=0.0) for trial in second.trials]
+    assert lowtide.ir.print_graph(first.graph) == lowtide.ir.print_graph(second.graph)
