@@ -18,7 +18,7 @@ from lowtide.ir import Graph, print_graph
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.report.json import report_json
-from lowtide.report.terminal import render_report
+from lowtide.report.render import render_report
 
 F = TypeVar("F")
 

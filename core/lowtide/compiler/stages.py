@@ -19,7 +19,7 @@ from lowtide.errors import DataError, OptionError, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
-from lowtide.measure import Agreement, Measurement, measure_agreement, measure_layers
+from lowtide.measure import Agreement, Measurement, measure_agreement, measure_layers, spans
 from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
 from lowtide.precision import PrecisionPlan
@@ -237,7 +237,11 @@ class Compilation:
         count = self.options.measure_frames
         frames = self.source.select(count)
         self.measurement = measure_layers(
-            self.reference, self.graph, frames, progress=self.clock.progress.advance
+            self.reference,
+            self.graph,
+            frames,
+            spans=spans(self.graph, self.ranges),
+            progress=self.clock.progress.advance,
         )
 
     def verify(self) -> None:

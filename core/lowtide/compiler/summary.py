@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
+from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
@@ -16,6 +17,8 @@ from lowtide.report.model import (
     AgreementReport,
     CalibrationReport,
     DeviceReport,
+    HistogramReport,
+    InputReport,
     LayerReport,
     ModelReport,
     OptionReport,
@@ -31,6 +34,8 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
     """Gather what the stages left."""
     measurement = compilation.measurement
     errors = {error.layer: error for error in measurement.layers} if measurement else {}
+    found = layers(compilation.graph)
+    makers = {value: layer.name for layer in found for value in layer.outputs}
     return Report(
         lowtide_version=VERSION,
         model=_model(compilation, digests),
@@ -39,9 +44,8 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         ranges_from="the codes of the model" if compilation.prequantized else compilation.encodings.origin,
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
-        layers=tuple(
-            _layer(compilation, layer, errors.get(layer.name)) for layer in layers(compilation.graph)
-        ),
+        inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
+        layers=tuple(_layer(compilation, layer, errors.get(layer.name), makers) for layer in found),
         outputs=tuple(_outputs(compilation)),
         agreement=_agreement(compilation),
         passes=tuple(_pass(stage, run) for stage, run in compilation.runs),
@@ -173,7 +177,27 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
     )
 
 
-def _layer(compilation: Compilation, layer: Layer, error: LayerError | None) -> LayerReport:
+def _input(compilation: Compilation, value: Value) -> InputReport:
+    quant, found = value.type.quant, compilation.ranges.get(value.name)
+    return InputReport(
+        name=value.name,
+        dtype=quant.dtype.value if quant else "",
+        scale=quant.scale[0] if quant else None,
+        zero_point=quant.zero_point[0] if quant else None,
+        range=(found.min, found.max) if found else None,
+        clip=quant.range if quant else None,
+        histogram=_histogram(compilation, value.name),
+    )
+
+
+def _histogram(compilation: Compilation, tensor: str) -> HistogramReport | None:
+    measurement = compilation.measurement
+    return histogram_report(measurement.histograms.get(tensor)) if measurement else None
+
+
+def _layer(
+    compilation: Compilation, layer: Layer, error: LayerError | None, makers: Mapping[Value, str]
+) -> LayerReport:
     assignment = compilation.placement.of(layer.name)
     quant = layer.output.type.quant
     weights = _weights(layer)
@@ -186,6 +210,7 @@ def _layer(compilation: Compilation, layer: Layer, error: LayerError | None) -> 
         operator="+".join(node.op for node in layer.nodes),
         layer_type=operator.layer_type if operator else "",
         nodes=tuple(dict.fromkeys(name for node in layer.nodes for name in node.location.nodes)),
+        inputs=tuple(dict.fromkeys(makers.get(value, value.name) for value in layer.inputs)),
         placement=assignment.device,
         reason=assignment.reason,
         subgraph=assignment.subgraph,
@@ -196,6 +221,9 @@ def _layer(compilation: Compilation, layer: Layer, error: LayerError | None) -> 
         scale=quant.scale[0] if quant else None,
         zero_point=quant.zero_point[0] if quant else None,
         range=(found.min, found.max) if found else None,
+        clip=quant.range if quant else None,
+        histogram=_histogram(compilation, layer.output.name),
+        weights=weight_spread(layer),
         sqnr_isolated_db=isolated.sqnr_db if isolated else None,
         sqnr_cumulative_db=error.cumulative.sqnr_db if error else None,
         max_error=error.cumulative.largest if error else None,

@@ -6,6 +6,7 @@ from lowtide.measure.agreement import Agreement, CodeDifference, measure_agreeme
 from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.exact_layers import measure_exact_layers
+from lowtide.measure.histogram import Histogram, spans
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
@@ -14,6 +15,7 @@ __all__ = [
     "CodeDifference",
     "ErrorSum",
     "Evaluation",
+    "Histogram",
     "LayerError",
     "Measurement",
     "Metric",
@@ -21,4 +23,5 @@ __all__ = [
     "measure_agreement",
     "measure_exact_layers",
     "measure_layers",
+    "spans",
 ]

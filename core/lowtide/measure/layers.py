@@ -7,13 +7,16 @@ a run of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
+import numpy as np
 
 from lowtide.data import DataSource, Frame
-from lowtide.ir import Array, DType, Graph, Layer, Node, TensorType, Value, layers
+from lowtide.ir import Array, Constant, DType, Graph, Layer, Node, TensorType, Value, layers
 from lowtide.ir.shapes import infer_types
+from lowtide.measure.histogram import Histogram, sample_step
 from lowtide.measure.signal import ErrorSum
 from lowtide.runtime import Session, in_flight, to_model
 
@@ -42,11 +45,13 @@ class Measurement:
     Attributes:
         layers: in executable order.
         outputs: by name of the network output.
+        histograms: of float tensors, by name.
     """
 
     frames: int
     layers: tuple[LayerError, ...]
     outputs: Mapping[str, ErrorSum]
+    histograms: Mapping[str, Histogram] = attrs.field(factory=dict[str, Histogram])
 
 
 def measure_layers(
@@ -54,6 +59,7 @@ def measure_layers(
     quantized: Graph,
     frames: DataSource,
     *,
+    spans: Mapping[str, tuple[float, float]] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Measurement:
     """Run all frames through both networks.
@@ -62,12 +68,14 @@ def measure_layers(
         reference: the prepared float graph.
         quantized: the graph made from it; tensors of both are matched by name.
         frames: what to run, one at a time.
+        spans: tensors of the float network to make histograms of, and between which numbers.
         progress: told how many of how many frames are done.
     """
-    probe = _Probe(reference, quantized)
+    probe = _Probe(reference, quantized, spans or {})
     session = Session(to_model(probe.graph, quantized=True))
     sums: dict[tuple[str, str], ErrorSum] = {key: ErrorSum() for key in probe.measured}
     outputs = {name: ErrorSum() for name in probe.outputs}
+    histograms = {name: Histogram(*span) for name, span in (spans or {}).items() if name in probe.sampled}
     count = 0
     for _, results in in_flight(session, frames.frames(), _feeds):
         for (value, kind), total in sums.items():
@@ -78,6 +86,8 @@ def measure_layers(
             )
         for name, total in outputs.items():
             total.add(results[probe.named("output", "f", name)], results[probe.named("output", "q", name)])
+        for name, histogram in histograms.items():
+            histogram.add(results[probe.named("sample", name)])
         count += 1
         if progress is not None:
             progress(count, frames.count)
@@ -86,7 +96,7 @@ def measure_layers(
         for layer in (layer.name for layer in layers(quantized))
         if (layer, "q") in sums
     ]
-    return Measurement(count, tuple(errors), outputs)
+    return Measurement(count, tuple(errors), outputs, histograms)
 
 
 def _feeds(frame: Frame) -> Mapping[str, Array]:
@@ -100,9 +110,10 @@ class _Probe:
         measured: pairs of layer name and kind, ``q`` cumulative or ``i`` isolated.
         outputs: the tensor that is measured, by name of the network output: for integers that a
             QuantizeLinear makes, the numbers that they stand for.
+        sampled: names of the float tensors of which samples are returned.
     """
 
-    def __init__(self, reference: Graph, quantized: Graph) -> None:
+    def __init__(self, reference: Graph, quantized: Graph, spans: Iterable[str]) -> None:
         self.reference = reference
         self.quantized = quantized
         self.graph = reference.clone()
@@ -119,6 +130,7 @@ class _Probe:
             self.compare(layer)
         for name, value in self.outputs.items():
             self.expose(name, value)
+        self.sampled = [name for name in spans if self.sample(name)]
         self.graph.set_outputs(self.results)
         infer_types(self.graph)
 
@@ -216,6 +228,26 @@ class _Probe:
                 "Identity", [value], [(self.named("output", kind, name), value.type.with_quant(None))]
             )
             self.results.append(node.output)
+
+    def sample(self, name: str) -> bool:
+        """Return evenly spread elements of a float tensor, where its size is known."""
+        value = self.graph.values.get(name)
+        step = None if value is None or value.type.dtype != DType.FLOAT32 else sample_step(value)
+        if value is None or step is None:
+            return False
+        size = math.prod(value.type.static_shape)
+        numbers = {"shape": size, "start": 0, "end": size, "axis": 0, "step": step}
+        shape, *cut = (
+            self.graph.add_constant(self.named("cut", part, name), Constant.of(np.array([number], np.int64)))
+            for part, number in numbers.items()
+        )
+        flat = self.graph.add_node(
+            "Reshape", [value, shape], [(self.named("flat", name), TensorType(DType.FLOAT32, (size,)))]
+        )
+        taken = TensorType(DType.FLOAT32, (math.ceil(size / step),))
+        made = self.graph.add_node("Slice", [flat.output, *cut], [(self.named("sample", name), taken)])
+        self.results.append(made.output)
+        return True
 
 
 def _numbers(output: Value) -> Value | None:

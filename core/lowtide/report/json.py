@@ -29,7 +29,7 @@ def report_json(report: Report, *, volatile: bool = True) -> str:
     if not volatile:
         for name in VOLATILE:
             del fields[name]
-        for item in fields["passes"]:
+        for item in (*fields["passes"], *fields["steps"]):
             del item["seconds"]
     return json_text(fields)
 

@@ -74,27 +74,82 @@ class CalibrationReport:
 
 
 @attrs.frozen(kw_only=True)
+class HistogramReport:
+    """How the elements of one tensor spread over the numbers that its codes and its range span.
+
+    Attributes:
+        low: lower edge of the first bin.
+        high: upper edge of the last bin; all bins are equally wide.
+        counts: elements in each bin, at most 64 bins.
+        below: elements under `low`.
+        above: elements over `high`.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    below: int = 0
+    above: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class SpreadReport:
+    """How the weights of one layer spread over its output channels.
+
+    Attributes:
+        channels: how many there are.
+        largest: the largest magnitude among the weights of a channel, in order; with more than 256 channels
+            the largest of each of 256 runs of neighbours.
+        scale: one for all channels, or one for each entry of `largest`; empty for float weights.
+    """
+
+    channels: int
+    largest: tuple[float, ...]
+    scale: tuple[float, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class InputReport:
+    """One network input, as `LayerReport` has it of an output."""
+
+    name: str
+    dtype: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+    range: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+    histogram: HistogramReport | None = None
+
+
+@attrs.frozen(kw_only=True)
 class LayerReport:
     """One layer. Figures are ``None`` where the layer has no codes or was not measured.
 
     Attributes:
         name: its last output tensor.
         nodes: the original nodes that were fused into it.
+        inputs: names of the layers and network inputs that it reads.
         reason: why it runs on the host; empty on the accelerator.
         bits: width of its output codes.
         weight_bits: width of its weight codes.
         dtype: of its output codes.
         scale: of its output.
         range: the calibrated range of its output.
+        clip: the lowest and the highest number that its output codes stand for.
+        histogram: of its output in the float network, on the measured frames.
+        weights: how its weights spread; ``None`` for a layer without.
         sqnr_isolated_db: with this layer alone quantized.
         sqnr_cumulative_db: with everything up to here quantized.
         max_error: largest cumulative difference, in the units of the tensor.
+        latency_ms: estimated time of one frame, ``None`` where the device has no latency model.
+        bound: what limits the latency, in the words of the latency model; empty without one.
     """
 
     name: str
     operator: str
     layer_type: str
     nodes: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
     placement: str
     reason: str = ""
     subgraph: int | None = None
@@ -105,9 +160,14 @@ class LayerReport:
     scale: float | None = None
     zero_point: int | None = None
     range: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+    histogram: HistogramReport | None = None
+    weights: SpreadReport | None = None
     sqnr_isolated_db: float | None = None
     sqnr_cumulative_db: float | None = None
     max_error: float | None = None
+    latency_ms: float | None = None
+    bound: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -148,6 +208,61 @@ class AgreementReport:
 
 
 @attrs.frozen(kw_only=True)
+class Finding:
+    """Why one layer loses accuracy, and what to do about it.
+
+    Attributes:
+        code: ``LTnnn`` of the cause.
+        layer: the name of the layer.
+        cause: one of a closed list of causes, in words.
+        evidence: the measured figures that speak for the cause.
+        remedy: the literal option to set.
+    """
+
+    code: str
+    layer: str
+    cause: str
+    evidence: str
+    remedy: str
+
+
+@attrs.frozen(kw_only=True)
+class StepReport:
+    """One step of the accuracy recipe.
+
+    Attributes:
+        step: the pass or setting that was tried, as text.
+        sqnr_before_db: of the outputs on held-out frames before the step.
+        sqnr_after_db: with the step.
+        kept: whether the step stayed.
+        seconds: wall time.
+    """
+
+    step: str
+    sqnr_before_db: float
+    sqnr_after_db: float
+    kept: bool
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class FrontPoint:
+    """One assignment of widths that mixed precision found.
+
+    Attributes:
+        latency_ms: estimated time of one frame.
+        error_db: SQNR at the outputs in dB; more is better.
+        label: what is in 16 bits, in a few words.
+        chosen: whether the compiled network has this assignment.
+    """
+
+    latency_ms: float
+    error_db: float
+    label: str
+    chosen: bool
+
+
+@attrs.frozen(kw_only=True)
 class PassReport:
     """One pass as it ran; seconds of wall time."""
 
@@ -177,7 +292,12 @@ class Report:
         measured_frames: how many frames the error figures rest on.
         peak_memory_mb: the largest resident size of the process so far, in MiB; ``None`` where the system
             does not tell.
+        inputs: the network inputs.
+        latency_ms: estimated time of one frame, ``None`` where the device has no latency model.
         agreement: how exact execution and the emulation differ, ``None`` where nothing was measured.
+        findings: causes of the largest errors, the worst layer first.
+        steps: what the accuracy recipe tried, in order.
+        front: the assignments of widths that mixed precision weighed, the fastest first.
         sections: texts that plugins add, by title.
     """
 
@@ -189,9 +309,14 @@ class Report:
     ranges_from: str = ""
     calibration: CalibrationReport | None
     measured_frames: int
+    latency_ms: float | None = None
+    inputs: tuple[InputReport, ...] = ()
     layers: tuple[LayerReport, ...]
     outputs: tuple[OutputReport, ...]
     agreement: AgreementReport | None = None
+    findings: tuple[Finding, ...] = ()
+    steps: tuple[StepReport, ...] = ()
+    front: tuple[FrontPoint, ...] = ()
     passes: tuple[PassReport, ...]
     diagnostics: tuple[Diagnostic, ...]
     times: tuple[StageTime, ...]

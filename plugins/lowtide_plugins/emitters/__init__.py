@@ -29,6 +29,11 @@ def lowtide_register_emitters() -> Iterable[EmitterSpec]:
             implementation=f"{_MODULE}.report_json:ReportJsonEmitter",
         ),
         EmitterSpec(
+            name="report-html",
+            summary="the report as one page",
+            implementation=f"{_MODULE}.html:ReportHtmlEmitter",
+        ),
+        EmitterSpec(
             name="vendor-options",
             summary="the options for the vendor's runtime",
             implementation=f"{_MODULE}.vendor_options:VendorOptionsEmitter",

@@ -8,13 +8,19 @@ from lowtide.diagnostics import Diagnostic, Severity
 from lowtide.report.model import (
     CalibrationReport,
     DeviceReport,
+    Finding,
+    FrontPoint,
+    HistogramReport,
+    InputReport,
     LayerReport,
     ModelReport,
     OptionReport,
     OutputReport,
     PassReport,
     Report,
+    SpreadReport,
     StageTime,
+    StepReport,
 )
 
 LONG = "backbone/stage_4/block_17/inverted_residual/expand_and_project_pointwise_convolution/BiasAdd_output_0"
@@ -25,6 +31,7 @@ LAYERS = (
         operator="Conv+Relu",
         layer_type="TIDL_ConvolutionLayer",
         nodes=("stem/conv", "stem/relu"),
+        inputs=("image",),
         placement="accelerator",
         subgraph=0,
         bits=8,
@@ -34,15 +41,21 @@ LAYERS = (
         scale=0.0235,
         zero_point=0,
         range=(0.0, 6.0),
+        clip=(0.0, 5.9925),
+        histogram=HistogramReport(low=0.0, high=6.0, counts=(5, 3, 0, 1), above=2),
+        weights=SpreadReport(channels=3, largest=(1.5, 0.25, 0.0), scale=(0.0118, 0.00197, 0.0118)),
         sqnr_isolated_db=44.25,
         sqnr_cumulative_db=41.5,
         max_error=0.012,
+        latency_ms=0.75,
+        bound="compute",
     ),
     LayerReport(
         name=LONG,
         operator="Conv",
         layer_type="TIDL_ConvolutionLayer",
         nodes=(LONG,),
+        inputs=("stem/relu", "image"),
         placement="accelerator",
         subgraph=0,
         bits=16,
@@ -52,6 +65,8 @@ LAYERS = (
         sqnr_isolated_db=math.inf,
         sqnr_cumulative_db=-math.inf,
         max_error=math.inf,
+        latency_ms=0.0004,
+        bound="memory [DDR]",
     ),
     LayerReport(
         name="[bold]gate[/]",
@@ -107,10 +122,37 @@ FULL = Report(
         data="frames/", frames=100, array_frames=64, synthetic=True, calibrator="minmax of acme", cached=True
     ),
     measured_frames=8,
+    latency_ms=1.25,
+    inputs=(InputReport(name="image", dtype="uint8", scale=1.0, zero_point=0, range=(0.0, 255.0)),),
     layers=LAYERS,
     outputs=(
         OutputReport(name="scores", sqnr_db=28.125, cosine=0.99923456, max_error=0.03125),
         OutputReport(name="zero", sqnr_db=math.inf, cosine=math.nan, max_error=0.0),
+    ),
+    findings=(
+        Finding(
+            code="LT891",
+            layer=LONG,
+            cause="the range is dominated by outliers [sic]",
+            evidence="99.9 % of the elements use 12 of 255 codes",
+            remedy="--set calibrator=percentile",
+        ),
+        Finding(code="LT895", layer="stem/relu", cause="dead channels", evidence="1 of 3", remedy=""),
+    ),
+    steps=(
+        StepReport(step="equalize", sqnr_before_db=24.0, sqnr_after_db=28.125, kept=True, seconds=1.5),
+        StepReport(
+            step="correct-bias{frames=[8]}",
+            sqnr_before_db=28.125,
+            sqnr_after_db=28.0,
+            kept=False,
+            seconds=0.25,
+        ),
+    ),
+    front=(
+        FrontPoint(latency_ms=2.5, error_db=41.0, label="all", chosen=False),
+        FrontPoint(latency_ms=1.0, error_db=14.0, label="nothing", chosen=False),
+        FrontPoint(latency_ms=1.25, error_db=28.125, label="2 layers [a, b]", chosen=True),
     ),
     passes=(
         PassReport(

@@ -10,6 +10,8 @@ from rich.console import Console, RenderableType
 
 from lowtide.measure import ErrorSum, LayerError, Measurement
 from lowtide.report import Report, render_measurement, render_report
+from lowtide.report.model import FrontPoint
+from lowtide.report.terminal import milliseconds
 from unit.report.reports import FULL, LAYERS, LONG
 
 STORED = Path(__file__).parent / "data"
@@ -71,16 +73,42 @@ def test_no_colour_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_markup_in_names_and_texts_is_printed_as_it_stands() -> None:
     text = rendered(render_report(FULL), 200)
-    for expected in ("[bold]gate[/]", "ACME One (rev. [b])", "no effect [x]", "a [section]", "[unclosed tag"):
+    for expected in (
+        "[bold]gate[/]",
+        "ACME One (rev. [b])",
+        "no effect [x]",
+        "a [section]",
+        "[unclosed tag",
+        "outliers [sic]",
+        "memory [DDR]",
+        "2 layers [a, b]",
+        "correct-bias{frames=[8]}",
+    ):
         assert expected in text
 
 
 def test_infinite_and_undefined_figures_have_words() -> None:
-    text = rendered(render_report(FULL), 200)
+    text = rendered(render_report(FULL), 240)
     row = next(line for line in text.splitlines() if line.startswith(LONG))
-    assert row.split()[-2:] == ["exact", "lost"]
+    assert row.split()[-5:-3] == ["exact", "lost"]
     assert re.search(r"^zero +exact +- +0$", text, re.MULTILINE)
     assert not re.search(r"\b(nan|inf)\b", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (2e-5, "<0.0001"),
+        (0.0004, "0.000400"),
+        (1, "1.00"),
+        (123.4, "123"),
+        (4567.8, "4,568"),
+    ],
+)
+def test_latencies_have_three_digits_and_no_powers_of_ten(value: float | None, text: str) -> None:
+    assert milliseconds(value) == text
 
 
 def test_a_report_without_layers() -> None:
@@ -98,6 +126,57 @@ def test_a_report_of_an_unmeasured_network() -> None:
     assert "calibration" not in text
 
 
+def test_parts_that_were_not_made_are_left_out() -> None:
+    layers = tuple(attrs.evolve(layer, latency_ms=None, bound="") for layer in LAYERS)
+    bare = attrs.evolve(FULL, latency_ms=None, findings=(), steps=(), front=(), layers=layers)
+    text = rendered(render_report(bare), 200)
+    for absent in (
+        "latency",
+        "ms",
+        "bound",
+        "widths that were weighed",
+        "steps for accuracy",
+        "why the worst",
+    ):
+        assert not re.search(rf"\b{absent}\b", text)
+
+
+def test_remedies_come_last_and_causes_in_their_order() -> None:
+    text = rendered(render_report(FULL), 120)
+    places = [text.index(part) for part in ("a [section]", "LT891", "LT895", "notes and remedies", "LT755")]
+    assert places == sorted(places)
+    assert "-> --set calibrator=percentile\n" in text
+
+
+def test_findings_beyond_the_first_are_counted() -> None:
+    text = rendered(render_report(attrs.evolve(FULL, findings=FULL.findings * 10)), 80)
+    assert "and 8 more in report.json" in text
+
+
+def test_of_a_long_front_the_ends_and_the_chosen_point_are_shown() -> None:
+    front = tuple(
+        FrontPoint(latency_ms=float(i + 1), error_db=10.0 + i, label=f"point {i}", chosen=i == 37)
+        for i in reversed(range(100))
+    )
+    text = rendered(render_report(attrs.evolve(FULL, front=front)), 80)
+    rows = re.findall(r"^( *|chosen +)point (\d+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+    numbers = [int(row[1]) for row in rows]
+    assert numbers == sorted(numbers)
+    assert {0, 37, 99} <= set(numbers)
+    assert len(rows) == 13
+    assert [row[1] for row in rows if row[0].strip()] == ["37"]
+    assert "and 87 more in report.json" in text
+
+
+def test_a_wide_terminal_shows_more_of_a_layer() -> None:
+    def heading(width: int) -> list[str]:
+        lines = rendered(render_report(FULL), width).splitlines()
+        return next(line for line in lines if line.startswith("layer ")).split()
+
+    assert heading(60) == ["layer", "codes", "alone", "sum", "ms"]
+    assert set(heading(60)) < set(heading(80)) < set(heading(120)) < set(heading(200))
+
+
 def layer_lines(report: Report, *, every_layer: bool) -> list[str]:
     text = rendered(render_report(report, every_layer=every_layer), 120)
     return [line for line in text.splitlines() if re.match(r"layer\d", line)]
@@ -110,7 +189,7 @@ def test_the_worst_layers_come_first_and_every_layer_in_order() -> None:
     )
     report = attrs.evolve(FULL, layers=layers)
     worst = layer_lines(report, every_layer=False)
-    figures = [float(line.split()[-2]) for line in worst]
+    figures = [float(line.split()[-4]) for line in worst]
     assert figures == [float(index) for index in range(12)]
     assert [line.split()[0] for line in layer_lines(report, every_layer=True)] == [
         layer.name for layer in layers

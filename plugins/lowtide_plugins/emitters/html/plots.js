@@ -1,0 +1,173 @@
+/* Pictures of the whole network: error, latency, weights, the front. */
+
+const commonRows = (layer) => [
+  ["operator", layer.operator],
+  ["codes", layer.dtype || "float"],
+];
+
+/** A strip along the axis that shows widths. */
+function widthStrip(root, at) {
+  let first = 0;
+  for (let i = 1; i <= layers.length; i += 1) {
+    if (i < layers.length && codesClass(layers[i]) === codesClass(layers[first])) continue;
+    root.append(svg("rect", { class: codesClass(layers[first]), x: at.x(first) - at.step / 2, width: at.step * (i - first), y: at.box.bottom + 1, height: 4 }));
+    first = i;
+  }
+}
+
+function errorSection() {
+  const known = layers.flatMap((layer) => [layer.alone, layer.sum]).filter(Number.isFinite);
+  if (!known.length) return;
+  const low = Math.min(0, Math.floor(Math.min(...known) / 10) * 10);
+  const high = Math.max(GOOD_DB + 10, Math.ceil((Math.max(...known) + 1) / 10) * 10);
+  const draw = (root, at) => {
+    for (const [limit, kind, text] of [[GOOD_DB, "good", "above: seldom matters"], [POOR_DB, "poor", "below: mostly does"]]) {
+      root.append(
+        svg("line", { class: `limit ${kind}`, x1: at.box.left, x2: at.box.right, y1: at.y(limit), y2: at.y(limit) }),
+        at.box.right > 600 ? svg("text", { class: "tick", x: at.box.right, y: at.y(limit) + (kind === "good" ? -5 : 13), "text-anchor": "end" }, text) : "",
+      );
+    }
+    widthStrip(root, at);
+    const points = (value) => layers.map((layer, i) => [at.x(i), Number.isNaN(value(layer)) ? NaN : at.y(value(layer))]);
+    const dots = Math.min(4, Math.max(1.6, at.step / 3));
+    root.append(svg("path", { class: "line-sum", d: path(points((layer) => layer.sum)) }));
+    points((layer) => layer.alone).forEach(([x, y], i) => {
+      if (!Number.isNaN(y)) root.append(svg("circle", { class: `dot-alone${findingsOf.has(layers[i].name) ? " found" : ""}`, cx: x, cy: y, r: dots }));
+    });
+  };
+  section(
+    "error",
+    "Error along the network",
+    legend(
+      ["dot-alone", "alone: this layer alone quantized"],
+      ["line-sum", "sum: everything up to here quantized"],
+      ["bits-8", "8 bits"], ["bits-16", "16 bits"], ["bits-none", "float"],
+    ),
+    layerChart({
+      label: "SQNR in dB along the network, alone and in sum",
+      y: { low, high, title: "SQNR in dB, more is better" },
+      draw,
+      rows: (layer) => [["alone", db(layer.alone)], ["sum", db(layer.sum)], ...commonRows(layer), ["where", where(layer)]],
+    }),
+  );
+}
+
+function latencySection() {
+  if (!timed()) return;
+  const kinds = [...new Set(layers.map((layer) => layer.bound).filter(Boolean))].sort();
+  const kindOf = (layer) => `bound-${Math.max(0, kinds.indexOf(layer.bound)) % 5}`;
+  const most = Math.max(...layers.map((layer) => layer.ms || 0)) || 1;
+  const spent = sum(layers.map((layer) => layer.ms || 0));
+  const slowest = sortedBy((layer) => -layer.ms).slice(0, 5);
+  section(
+    "latency",
+    "Latency by layer",
+    legend(...kinds.map((kind, i) => [`bound-${i % 5}`, kind])),
+    layerChart({
+      height: 240,
+      label: "estimated latency of every layer in milliseconds",
+      y: { low: 0, high: most * 1.05, title: "ms, estimated" },
+      draw: (root, at) =>
+        layers.forEach((layer, i) => {
+          if (!(layer.ms > 0)) return;
+          const y = at.y(layer.ms);
+          const width = Math.max(1, at.step * 0.8);
+          root.append(svg("rect", { class: kindOf(layer), x: at.x(i) - width / 2, width, y, height: Math.max(0.5, at.box.bottom - y) }));
+        }),
+      rows: (layer) => [["latency", millis(layer.ms)], ["share", Number.isNaN(layer.ms) ? null : share(layer.ms, spent)], ["bound", layer.bound || null], ...commonRows(layer)],
+    }),
+    el("p", { class: "quiet" }, "Slowest: ", slowest.flatMap((layer, i) => [i ? ", " : "", link(layer), ` ${share(layer.ms, spent)}`])),
+  );
+}
+
+/** How many bits of the largest channel the weights of the others leave unused under one scale. */
+function weightsSection() {
+  const weighted = layers.filter((layer) => layer.weights && layer.weights.largest.some((value) => value > 0));
+  if (!weighted.length) return;
+  const lost = new Map(weighted.map((layer) => {
+    const alive = layer.weights.largest.filter((value) => value > 0).sort((a, b) => b - a);
+    const bits = alive.map((value) => Math.log2(alive[0] / value));
+    const at = (part) => bits[Math.round(part * (bits.length - 1))];
+    return [layer, { most: bits.at(-1), middle: at(0.5), low: at(0.25), high: at(0.75), dead: layer.weights.largest.length - alive.length }];
+  }));
+  const single = (layer) => layer.weights.scale.length === 1 && layer.weights.channels > 1;
+  const floor = clamp(Math.ceil(Math.max(...[...lost.values()].map((entry) => entry.most))), 4, 12);
+  const worst = weighted.filter((layer) => single(layer) && lost.get(layer).most >= 3).sort((a, b) => lost.get(b).most - lost.get(a).most).slice(0, 5);
+  section(
+    "weights",
+    "Weight spread by channel",
+    legend(["spread-one", "one scale for all channels: the bits are lost"], ["spread-many", "a scale for every channel: they are not"]),
+    layerChart({
+      height: 240,
+      label: "bits by which the weights of channels are smaller than those of the largest channel",
+      y: { low: -floor, high: 0, title: "bits below the largest channel: median, quartiles, smallest", format: (tick) => String(-tick) },
+      draw: (root, at) => {
+        for (const [layer, bits] of lost) {
+          const [x, kind] = [at.x(layer.index), single(layer) ? "spread-one" : "spread-many"];
+          const wide = clamp(at.step * 0.6, 1.5, 12);
+          root.append(
+            svg("line", { class: `${kind} thin`, x1: x, x2: x, y1: at.y(0), y2: at.y(-bits.most) }),
+            svg("rect", { class: kind, x: x - wide / 2, width: wide, y: at.y(-bits.low), height: Math.max(1, at.y(-bits.high) - at.y(-bits.low)) }),
+            svg("line", { class: "median", x1: x - wide / 2, x2: x + wide / 2, y1: at.y(-bits.middle), y2: at.y(-bits.middle) }),
+          );
+        }
+      },
+      rows: (layer) => {
+        const bits = lost.get(layer);
+        if (!bits) return [["weights", "none"], ...commonRows(layer)];
+        const text = (value) => `${value.toFixed(1)} bits`;
+        return [["smallest", text(bits.most)], ["median", text(bits.middle)], ["dead", bits.dead ? count(bits.dead, "channel") : null], ["channels", String(layer.weights.channels)], ["scales", String(layer.weights.scale.length || "none")], ...commonRows(layer)];
+      },
+    }),
+    worst.length
+      ? el("p", { class: "quiet" }, "Most spread under one scale: ", worst.flatMap((layer, i) => [i ? ", " : "", link(layer), ` ${lost.get(layer).most.toFixed(1)} bits`]))
+      : null,
+  );
+}
+
+function frontSection() {
+  const front = [...report.front].sort((a, b) => a.latency_ms - b.latency_ms || number(a.error_db) - number(b.error_db));
+  if (!front.length) return;
+  const room = (values) => {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
+    return { low: low - margin, high: high + margin };
+  };
+  const finite = front.filter((point) => Number.isFinite(number(point.error_db)));
+  const chart = responsive(el("div", { class: "plot" }), (width) => {
+    const { root, toX, toY } = frame(width, {
+      height: 300,
+      label: "SQNR against latency of the assignments of widths",
+      x: { ...room(front.map((point) => point.latency_ms)), title: "latency in ms, less is better" },
+      y: { ...room(finite.map((point) => number(point.error_db))), title: "SQNR in dB, more is better" },
+    });
+    root.append(svg("path", { class: "line-front", d: path(finite.map((point) => [toX(point.latency_ms), toY(number(point.error_db))])) }));
+    for (const point of finite) {
+      const rows = [["latency", millis(point.latency_ms)], ["SQNR", db(number(point.error_db))]];
+      const place = { cx: toX(point.latency_ms), cy: toY(number(point.error_db)) };
+      if (point.chosen) {
+        const right = place.cx > width * 0.7;
+        root.append(
+          svg("circle", { class: "ring", ...place, r: 10 }),
+          svg("text", { class: "mark", x: place.cx + (right ? -16 : 16), y: place.cy + 18, "text-anchor": right ? "end" : "start" }, `chosen: ${tailOf(point.label, 40)}`),
+        );
+      }
+      root.append(svg("circle", {
+        class: point.chosen ? "dot-front chosen" : "dot-front", ...place, r: point.chosen ? 6 : 4.5,
+        onpointermove: (event) => showTip(tipRows(point.label + (point.chosen ? " (chosen)" : ""), rows), event.clientX, event.clientY),
+        onpointerleave: hideTip,
+      }));
+    }
+    return root;
+  });
+  section(
+    "front",
+    "Mixed precision",
+    el("p", { class: "quiet" }, "Every point is an assignment of widths: what it costs against what it keeps."),
+    finite.length ? chart : null,
+    el("details", null, el("summary", null, count(front.length, "assignment")), plainTable(
+      ["", "in 16 bits", ">latency", ">SQNR dB"],
+      front.map((point) => [point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), db(number(point.error_db))]),
+    )),
+  );
+}
