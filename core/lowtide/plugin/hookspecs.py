@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         EmitterSpec,
         EncodingsSpec,
         FrontendSpec,
+        LatencyModelSpec,
         MetricSpec,
         PassSpec,
         ReportSectionSpec,
@@ -71,6 +72,11 @@ def lowtide_register_passes() -> Iterable[PassSpec]:  # type: ignore[empty-body]
 @hookspec
 def lowtide_register_targets() -> Iterable[TargetSpec]:  # type: ignore[empty-body]
     """Devices."""
+
+
+@hookspec
+def lowtide_register_latency_models() -> Iterable[LatencyModelSpec]:  # type: ignore[empty-body]
+    """Ways to tell what layers cost, for devices to name."""
 
 
 @hookspec

@@ -25,6 +25,7 @@ REGISTRATION_HOOKS = (
     "lowtide_register_strategies",
     "lowtide_register_passes",
     "lowtide_register_targets",
+    "lowtide_register_latency_models",
     "lowtide_register_emitters",
     "lowtide_register_metrics",
     "lowtide_register_report_sections",

@@ -173,6 +173,14 @@ class TargetSpec(Spec):
 
 
 @attrs.frozen(kw_only=True)
+class LatencyModelSpec(Spec):
+    """What layers cost on a device; the implementation is a `lowtide.latency.LatencyModel`."""
+
+    kind: ClassVar[str] = "latency-model"
+    base: ClassVar[str] = "lowtide.latency.api:LatencyModel"
+
+
+@attrs.frozen(kw_only=True)
 class EmitterSpec(Spec):
     """An output file; the implementation is a `lowtide.emit.Emitter`.
 
@@ -218,6 +226,7 @@ SPEC_KINDS: Mapping[str, type[Spec]] = {
         StrategySpec,
         PassSpec,
         TargetSpec,
+        LatencyModelSpec,
         EmitterSpec,
         MetricSpec,
         ReportSectionSpec,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from lowtide.target.constraints import check_node
 from lowtide.target.facts import FACTS, node_facts
 from lowtide.target.load import TargetListing, list_targets, load_target, scale_rule
-from lowtide.target.model import BiasFormat, Constraint, OperatorKind, OperatorRule, ScaleRule, Target
+from lowtide.target.model import (
+    BiasFormat,
+    Constraint,
+    LatencyData,
+    OperatorKind,
+    OperatorRule,
+    ScaleRule,
+    Target,
+)
 from lowtide.target.place import Assignment, Placement, PlacementOptions, layer_names, place
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "Assignment",
     "BiasFormat",
     "Constraint",
+    "LatencyData",
     "OperatorKind",
     "OperatorRule",
     "Placement",

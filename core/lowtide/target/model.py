@@ -117,6 +117,22 @@ class BiasFormat:
 
 
 @attrs.frozen(kw_only=True)
+class LatencyData:
+    """How the time of a layer is estimated.
+
+    Attributes:
+        model: name of the latency model.
+        stated_error: mean relative error of its figures, as a fraction, on networks that they were not fitted
+            on; ``None`` where they were not held against measured times.
+        options: what the model asks of a device.
+    """
+
+    model: str
+    stated_error: float | None = None
+    options: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
+
+
+@attrs.frozen(kw_only=True)
 class Target:
     """A device.
 
@@ -134,8 +150,13 @@ class Target:
         operators: by ONNX name; an operator that is not listed runs on the host.
         input_asymmetric: whether network inputs may have a zero point.
         prepare: default pipeline that makes the graph ready, as text.
+<<<<<<< HEAD
         recipes: steps from the prepared network to the quantized one, by accuracy level or another name, see
             `lowtide.compiler.recipe`.
+=======
+        weights: default pipeline between solving and checking, by accuracy level as text.
+        latency: how the time of a layer is estimated, ``None`` for a device of which that is not known.
+>>>>>>> latency
         option_defaults: options whose default differs on this device.
         notes: what else a user of the device should know, in sentences.
     """
@@ -154,6 +175,11 @@ class Target:
     operators: Mapping[str, OperatorRule]
     input_asymmetric: bool = False
     prepare: str
+<<<<<<< HEAD
     recipes: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, "tuple[str, ...]"])
+=======
+    weights: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    latency: LatencyData | None = None
+>>>>>>> latency
     option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
     notes: tuple[str, ...] = ()

@@ -82,6 +82,7 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     converter.register_structure_hook(bool, _strict((bool,), "true or false"))
     converter.register_structure_hook(int, _strict((int,), "a whole number"))
+    converter.register_structure_hook(float, _number)
     converter.register_structure_hook(str, _strict((str,), "a text"))
     converter.register_structure_hook_func(
         lambda kind: kind == int | float | str, _strict((int, float, str), "a number or a text")
@@ -105,6 +106,12 @@ def _strict(kinds: tuple[type, ...], noun: str) -> Callable[[Any, Any], Any]:
         return found
 
     return hook
+
+
+def _number(found: Any, _: Any) -> float:
+    if type(found) not in (int, float):
+        raise _UnexpectedError(f"expected a number, found {found!r}")
+    return float(found)
 
 
 def _dtype(found: Any, _: Any) -> DType:

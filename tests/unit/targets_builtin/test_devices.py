@@ -6,10 +6,12 @@ from importlib import resources
 import attrs
 import pytest
 
+import lowtide_plugins.latency
 import lowtide_targets
 from lowtide.errors import TargetError, UnsupportedByTargetError
 from lowtide.ir import DType
 from lowtide.ir.schema import known_ops
+from lowtide.latency import latency_model
 from lowtide.plugin import Provider, Registry, TargetSpec
 from lowtide.target import Target, list_targets, load_target, scale_rule
 
@@ -226,7 +228,9 @@ def test_a_misspelt_key_in_a_built_in_file_is_an_error(name: str, key: str, text
             mutated.add(changed, provider)
         else:
             mutated.add(spec, provider)
+    mutated.add_plugin(lowtide_plugins.latency, Provider("lowtide", "0", "latency"))
     with pytest.raises(TargetError) as caught:
-        load_target(SELECTED.get(name, name), mutated)
-    assert f"target {name} (lowtide_targets:{name}.toml): " in caught.value.place
+        latency_model(load_target(SELECTED.get(name, name), mutated), mutated)
+    if not caught.value.place.startswith(f"target {SELECTED.get(name, name)}: latency.options."):
+        assert f"target {name} (lowtide_targets:{name}.toml): " in caught.value.place
     assert key.rpartition(".")[2] in caught.value.place
