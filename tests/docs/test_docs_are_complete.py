@@ -50,7 +50,7 @@ def test_toml_blocks_parse(place: str, text: str) -> None:
 def test_console_blocks_use_commands_that_exist(place: str, text: str) -> None:
     for line in text.splitlines():
         for command in re.findall(r"\blowtide ([a-z]+)", line):
-            assert command in {*COMMANDS, "demo", "diff"}, place
+            assert command in {*COMMANDS, "demo"}, place
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

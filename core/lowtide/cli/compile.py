@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
 import click
 
 from lowtide.calibrate import StatisticsCache
 from lowtide.cli.context import registry_of, stderr, stdout
-from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
+from lowtide.cli.gates import check_possible, gates_of, judge, metric_names, require_option
+from lowtide.cli.shared import BarProgress, data_options, given_options, option_options, progress_bars
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.result import CompileResult
+from lowtide.compiler.run import input_specs, session_of
+from lowtide.data import Preprocess, open_data
 from lowtide.ir import Graph, print_graph
+from lowtide.measure import evaluate
+from lowtide.measure.gates import FIGURES, Gate
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
+from lowtide.plugin import MetricSpec
 from lowtide.report.json import report_json
 from lowtide.report.render import render_report
 
@@ -39,6 +46,7 @@ F = TypeVar("F")
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
 @click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
 @click.option("--print-after", is_flag=True, help="Print the graph after every pass to standard error.")
+@require_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.pass_context
 def command(
@@ -58,8 +66,9 @@ def command(
     force: bool,
     no_cache: bool,
     print_after: bool,
+    requirements: tuple[str, ...],
     as_json: bool,
-) -> None:
+) -> int:
     """Quantize MODEL for a device and write the output folder.
 
     A model-zoo configuration as --options may name the model (session.model_path) and the device
@@ -69,6 +78,8 @@ def command(
     model = model or required(given.model(), "no model is given", "MODEL", "model_path")
     named = given.named_target(registry_of(ctx)) if target is None else target
     target = required(named, "no device is given", "--target NAME", "target_device")
+    gates = gates_of(requirements, registry_of(ctx))
+    check_possible(gates, target, registry_of(ctx), has_data=data is not None)
     check_free(output, force=force)
     flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
@@ -86,9 +97,45 @@ def command(
             progress=progress,
             after_pass=_print_after if print_after else None,
         )
-    result.save(output, force=force)
+        result.save(output, force=force)
+        figures = _figures(
+            result,
+            gates,
+            data=data,
+            frames=frames,
+            labels=labels,
+            preprocess=given.preprocess,
+            progress=progress,
+        )
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
+    return judge(gates, figures)
+
+
+def _figures(
+    result: CompileResult,
+    gates: Sequence[Gate],
+    *,
+    data: object,
+    frames: int | None,
+    labels: str | None,
+    preprocess: Preprocess | None,
+    progress: BarProgress,
+) -> dict[str, float | None]:
+    """What the gates look at: figures of the report, and metrics on the frames of the compile."""
+    report = attrs.asdict(result.report)
+    figures = {gate.name: FIGURES[gate.name](report) for gate in gates if gate.name in FIGURES}
+    names = metric_names(gates, result.registry, beside=FIGURES)
+    if names:
+        source = open_data(data, input_specs(result.reference), preprocess=preprocess, labels=labels)
+        count = frames or result.options.options.calibration_frames
+        source = source if count is None else source.select(count)
+        progress.stage("evaluate")
+        fixed = session_of(result.graph, "exact", result.device)
+        metrics = [result.registry.load(MetricSpec, name) for name in names]
+        found = evaluate(result.reference, fixed, source, metrics, progress=progress.advance)
+        figures |= {name: pair[1] for name, pair in found.figures.items()}
+    return figures
 
 
 def required(found: F | None, missing: str, flag: str, key: str) -> F:

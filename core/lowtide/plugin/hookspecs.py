@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lowtide.plugin.specs import (
         CalibratorSpec,
         CommandSpec,
+        ComparisonSpec,
         EmitterSpec,
         EncodingsSpec,
         FrontendSpec,
@@ -87,6 +88,11 @@ def lowtide_register_emitters() -> Iterable[EmitterSpec]:  # type: ignore[empty-
 @hookspec
 def lowtide_register_metrics() -> Iterable[MetricSpec]:  # type: ignore[empty-body]
     """Measures of a network's outputs."""
+
+
+@hookspec
+def lowtide_register_comparisons() -> Iterable[ComparisonSpec]:  # type: ignore[empty-body]
+    """Files that ``lowtide diff`` can compare."""
 
 
 @hookspec

@@ -202,6 +202,19 @@ class MetricSpec(Spec):
 
 
 @attrs.frozen(kw_only=True)
+class ComparisonSpec(Spec):
+    """Compares two files; the implementation is a `lowtide.difference.Comparison`.
+
+    Attributes:
+        suffixes: file name endings that it reads, with the dot.
+    """
+
+    kind: ClassVar[str] = "comparison"
+    base: ClassVar[str] = "lowtide.difference:Comparison"
+    suffixes: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class ReportSectionSpec(Spec):
     """A part of the report; the implementation is a `lowtide.report.Section`."""
 
@@ -229,6 +242,7 @@ SPEC_KINDS: Mapping[str, type[Spec]] = {
         LatencyModelSpec,
         EmitterSpec,
         MetricSpec,
+        ComparisonSpec,
         ReportSectionSpec,
         CommandSpec,
     )

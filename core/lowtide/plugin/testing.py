@@ -27,7 +27,15 @@ from lowtide.ir import Array, Graph
 from lowtide.options import CompileOptions
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
-from lowtide.plugin.specs import CommandSpec, FrontendSpec, PassSpec, Spec, StatisticSpec, TargetSpec
+from lowtide.plugin.specs import (
+    CommandSpec,
+    ComparisonSpec,
+    FrontendSpec,
+    PassSpec,
+    Spec,
+    StatisticSpec,
+    TargetSpec,
+)
 from lowtide.target import load_target
 
 __all__ = ["check_calibrator", "check_pass", "check_plugin", "check_statistic", "check_target"]
@@ -86,7 +94,7 @@ def _check_spec(spec: Spec) -> None:
         _check_options(cast("type[Pass]", found), place)
     if isinstance(spec, CommandSpec) and not isinstance(found, click.Command):
         raise PluginError(f"{spec.implementation} should be a click.Command, found {found!r}", place=place)
-    if isinstance(spec, FrontendSpec):
+    if isinstance(spec, FrontendSpec | ComparisonSpec):
         wrong = [suffix for suffix in spec.suffixes if suffix != suffix.lower() or not suffix.startswith(".")]
         if wrong:
             raise PluginError(f"a suffix is a dot and lower-case letters, found {wrong[0]!r}", place=place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lowtide.plugin import CommandSpec, EmitterSpec, EncodingsSpec, hookimpl
+from lowtide.plugin import ComparisonSpec, EmitterSpec, EncodingsSpec, hookimpl
 
 if TYPE_CHECKING:
     from lowtide.compiler.result import CompileResult
@@ -38,13 +38,14 @@ def lowtide_register_emitters() -> Iterable[EmitterSpec]:
 
 
 @hookimpl
-def lowtide_register_commands() -> Iterable[CommandSpec]:
-    """Contribute ``diff``."""
+def lowtide_register_comparisons() -> Iterable[ComparisonSpec]:
+    """Contribute ``tidl-proto``."""
     return [
-        CommandSpec(
-            name="diff",
-            summary="Show what differs between two quantization protos.",
-            implementation=f"{_MODULE}.command:command",
+        ComparisonSpec(
+            name="tidl-proto",
+            summary="ranges, scales, widths and biases of two quantization protos",
+            suffixes=(".prototxt", ".txt"),
+            implementation=f"{_MODULE}.compare:TidlProtoComparison",
         )
     ]
 

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import attrs
 
+from lowtide.difference import (
+    WIDTH_STEP_DB,
+    Comparison,
+    Difference,
+    by_effect,
+    scale_effect,
+    shown,
+    value_effect,
+    width_effect,
+)
+from lowtide.errors import OutputError
 from lowtide_plugins.tidl_proto.records import LayerParams, NetParams, TensorParams
-
-WIDTH_STEP_DB = 48.2
-"""What eight more bits are worth: 8 * 20 log10(2)."""
+from lowtide_plugins.tidl_proto.text import read
 
 
 @attrs.frozen
-class Difference:
-    """One difference.
+class TidlProtoComparison(Comparison):
+    """Compares two quantization protos, or those of output folders."""
 
-    Attributes:
-        effect: how much it weighs, in dB of quantization noise; infinity where a layer has no counterpart.
-    """
+    def differences(self, first: Path, second: Path) -> tuple[Difference, ...]:
+        """See `Comparison.differences`."""
+        return differences(_read_all(first), _read_all(second))
 
-    layer: str
-    tensor: str
-    field: str
-    before: str
-    after: str
-    effect: float
+
+def _read_all(path: Path) -> list[NetParams]:
+    if not path.is_dir():
+        return [read(path)]
+    files = sorted(path.glob("quant_params*.prototxt"))
+    if not files:
+        raise OutputError(
+            "holds no quantization proto", place=str(path), hint="compile for one of the vendor's devices"
+        )
+    return [read(file) for file in files]
 
 
 def differences(first: Sequence[NetParams], second: Sequence[NetParams]) -> tuple[Difference, ...]:
@@ -41,7 +55,7 @@ def differences(first: Sequence[NetParams], second: Sequence[NetParams]) -> tupl
             found.append(Difference(name, "", "layer", "not there", after[name].layer_type, math.inf))
         else:
             found += _layers(before[name], after[name])
-    return tuple(sorted(found, key=lambda entry: -entry.effect))
+    return by_effect(found)
 
 
 def _nets(first: Sequence[NetParams], second: Sequence[NetParams]) -> Iterator[Difference]:
@@ -59,7 +73,7 @@ def _layers(before: LayerParams, after: LayerParams) -> Iterator[Difference]:
     if before.layer_type != after.layer_type:
         yield Difference(name, "", "layer_type", before.layer_type, after.layer_type, math.inf)
     if before.bit_depth != after.bit_depth:
-        step = WIDTH_STEP_DB * abs(after.bit_depth - before.bit_depth)
+        step = 8 * WIDTH_STEP_DB * abs(after.bit_depth - before.bit_depth)
         yield Difference(name, "", "bit_depth", str(before.bit_depth), str(after.bit_depth), step)
     for field in ("outputs", "weights", "bias", "slope"):
         old, new = getattr(before, field), getattr(after, field)
@@ -72,41 +86,15 @@ def _layers(before: LayerParams, after: LayerParams) -> Iterator[Difference]:
 
 def _tensors(layer: str, tensor: str, before: TensorParams, after: TensorParams) -> Iterator[Difference]:
     if before.scale != after.scale:
-        step = max(
-            (abs(20 * math.log10(new / old)) for old, new in zip(before.scale, after.scale, strict=False)),
-            default=0.0,
-        )
-        effect = math.inf if len(before.scale) != len(after.scale) else step
-        yield Difference(layer, tensor, "scale", _shown(before.scale), _shown(after.scale), effect)
+        effect = scale_effect(before.scale, after.scale)
+        yield Difference(layer, tensor, "scale", shown(before.scale), shown(after.scale), effect)
     for field in ("min", "max"):
         old, new = getattr(before, field), getattr(after, field)
         if old != new:
-            yield Difference(layer, tensor, field, f"{old:g}", f"{new:g}", _range_effect(before, after))
+            effect = width_effect((before.min, before.max), (after.min, after.max))
+            yield Difference(layer, tensor, field, f"{old:g}", f"{new:g}", effect)
     for field in ("zero_point", "size", "element_type", "value"):
         old, new = getattr(before, field), getattr(after, field)
         if old != new:
-            effect = _value_effect(before, after) if field == "value" else 0.0
-            yield Difference(layer, tensor, field, _shown(old), _shown(new), effect)
-
-
-def _range_effect(before: TensorParams, after: TensorParams) -> float:
-    old, new = before.max - before.min, after.max - after.min
-    return abs(20 * math.log10(new / old)) if old > 0 and new > 0 else 0.0
-
-
-def _value_effect(before: TensorParams, after: TensorParams) -> float:
-    """How far a bias moved, relative to its largest entry."""
-    if len(before.value) != len(after.value):
-        return math.inf
-    largest = max(map(abs, before.value), default=0.0)
-    moved = max((abs(new - old) for old, new in zip(before.value, after.value, strict=True)), default=0.0)
-    return 20 * math.log10(1 + moved / largest) if largest else 0.0
-
-
-def _shown(entries: float | Sequence[float]) -> str:
-    if isinstance(entries, int | float):
-        return str(entries)
-    numbers = list(entries)
-    if len(numbers) > 1:
-        return f"{len(numbers)} entries, {min(numbers):g} to {max(numbers):g}"
-    return f"{numbers[0]:g}" if numbers else "-"
+            effect = value_effect(before.value, after.value) if field == "value" else 0.0
+            yield Difference(layer, tensor, field, shown(old), shown(new), effect)
