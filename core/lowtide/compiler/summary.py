@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
+from lowtide.compiler.floats import decibels
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.errors import LowtideError, PluginError
@@ -25,6 +26,7 @@ from lowtide.report.model import (
     OutputReport,
     PassReport,
     Report,
+    StepReport,
 )
 from lowtide.report.section import Section
 from lowtide.version import VERSION
@@ -53,7 +55,19 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         times=tuple(compilation.clock.times),
         peak_memory_mb=peak_memory_mb(),
         sections=dict(_sections(compilation)),
+        steps=tuple(_steps(compilation)),
     )
+
+
+def _steps(compilation: Compilation) -> Iterator[StepReport]:
+    for trial in compilation.trials:
+        yield StepReport(
+            step=trial.step,
+            sqnr_before_db=decibels(trial.before),
+            sqnr_after_db=decibels(trial.after),
+            kept=trial.kept,
+            seconds=trial.seconds,
+        )
 
 
 def _outputs(compilation: Compilation) -> Iterator[OutputReport]:

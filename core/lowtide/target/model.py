@@ -150,13 +150,9 @@ class Target:
         operators: by ONNX name; an operator that is not listed runs on the host.
         input_asymmetric: whether network inputs may have a zero point.
         prepare: default pipeline that makes the graph ready, as text.
-<<<<<<< HEAD
         recipes: steps from the prepared network to the quantized one, by accuracy level or another name, see
             `lowtide.compiler.recipe`.
-=======
-        weights: default pipeline between solving and checking, by accuracy level as text.
         latency: how the time of a layer is estimated, ``None`` for a device of which that is not known.
->>>>>>> latency
         option_defaults: options whose default differs on this device.
         notes: what else a user of the device should know, in sentences.
     """
@@ -175,11 +171,7 @@ class Target:
     operators: Mapping[str, OperatorRule]
     input_asymmetric: bool = False
     prepare: str
-<<<<<<< HEAD
     recipes: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, "tuple[str, ...]"])
-=======
-    weights: Mapping[str, str] = attrs.field(factory=dict[str, str])
     latency: LatencyData | None = None
->>>>>>> latency
     option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
     notes: tuple[str, ...] = ()
