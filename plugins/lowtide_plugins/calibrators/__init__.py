@@ -56,6 +56,11 @@ def lowtide_register_calibrators() -> Iterable[CalibratorSpec]:
             implementation=f"{_MODULE}.mse:MseCalibrator",
         ),
         CalibratorSpec(
+            name="entropy",
+            summary="the least information lost, by Kullback-Leibler divergence",
+            implementation=f"{_MODULE}.entropy:EntropyCalibrator",
+        ),
+        CalibratorSpec(
             name="shift-aware",
             summary="as mse, at the scale that a power-of-two or shift-only rule makes of the range",
             implementation=f"{_MODULE}.shift_aware:ShiftAwareCalibrator",

@@ -47,6 +47,10 @@ class Density:
         kept = _kept(cut)
         return cls(cut[kept], np.add.reduceat(counts[first:last], kept[:-1]) / counted.total)
 
+    def mirrored(self) -> Density:
+        """The density of the negated elements."""
+        return Density(-self.edges[::-1], self.shares[::-1])
+
     def below(self, x: Floats) -> Floats:
         """What part of the elements lies below each of `x`, any shape."""
         place = self._places(x)
@@ -63,8 +67,7 @@ class Density:
         """
         # Sums that start at the end that is cut off are as small as it is, so little of them cancels.
         under = _second_moment_about(low, *self._moments_below(low))
-        mirrored = Density(-self.edges[::-1], self.shares[::-1])
-        over = _second_moment_about(-high, *mirrored._moments_below(-high))
+        over = _second_moment_about(-high, *self.mirrored()._moments_below(-high))
         return np.maximum(under, 0.0) + np.maximum(over, 0.0)
 
     def quantization_errors(self, steps: Floats, low: Floats, high: Floats) -> Floats:
@@ -133,12 +136,14 @@ class Density:
 
 def _kept(edges: Floats) -> NDArray[np.intp]:
     """The edges to keep: bins of small numbers are merged, which halves the work and more."""
-    magnitude = max(-edges[0], edges[-1], np.finfo(np.float64).tiny)
-    moved = np.diff(np.floor(edges / (magnitude * FINEST))) != 0
-    # The bins that touch 0 hold exact zeros, which cost nothing and must not be spread.
+    cell = max(-edges[0], edges[-1], np.finfo(np.float64).tiny) * FINEST
+    moved = np.diff(np.floor(edges / cell)) != 0
+    # The bins that touch 0 hold exact zeros, which cost nothing; a wide one may be the gap between the signs.
     zero = np.abs(edges) <= SMALLEST_BIN
-    around = zero[1:] | zero[:-1]
-    return np.flatnonzero(np.concatenate([[True], (moved | around)[:-1], [True]]))
+    alone = zero[1:] | zero[:-1] | (np.diff(edges) > cell)
+    kept = np.ones(edges.size, np.bool_)
+    kept[1:-1] = moved[:-1] | alone[:-1] | alone[1:]
+    return np.flatnonzero(kept)
 
 
 def _moments(share: Floats, start: Floats, stop: Floats) -> tuple[Floats, Floats, Floats]:
