@@ -33,18 +33,19 @@ class Density:
     shares: Floats
 
     @classmethod
-    def of(cls, counted: Histogram, seen: MinMax) -> Self:
+    def of(cls, counted: Histogram, seen: MinMax, finest: float = FINEST) -> Self:
         """The density of what was counted, its outermost bins cut where the extremes are.
 
         Args:
             counted: with at least one element.
             seen: the extremes, of at least the frames that were counted.
+            finest: bins narrower than this share of the largest magnitude are merged; 0 merges none.
         """
         edges, counts = counted.bins()
         used = np.flatnonzero(counts)
         first, last = int(used[0]), int(used[-1]) + 1
         cut = np.clip(edges[first : last + 1], min(seen.low, 0.0), max(seen.high, 0.0))
-        kept = _kept(cut)
+        kept = _kept(cut, finest)
         return cls(cut[kept], np.add.reduceat(counts[first:last], kept[:-1]) / counted.total)
 
     def mirrored(self) -> Density:
@@ -66,8 +67,8 @@ class Density:
             high: of the same shape.
         """
         # Sums that start at the end that is cut off are as small as it is, so little of them cancels.
-        under = _second_moment_about(low, *self._moments_below(low))
-        over = _second_moment_about(-high, *self.mirrored()._moments_below(-high))
+        under = _second_moment_about(low, *self.moments_below(low))
+        over = _second_moment_about(-high, *self.mirrored().moments_below(-high))
         return np.maximum(under, 0.0) + np.maximum(over, 0.0)
 
     def quantization_errors(self, steps: Floats, low: Floats, high: Floats) -> Floats:
@@ -117,7 +118,7 @@ class Density:
         points = np.where(x > start, 1.0, 0.0)
         return np.where(width > 0, np.clip((x - start) / np.where(width > 0, width, 1.0), 0.0, 1.0), points)
 
-    def _moments_below(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+    def moments_below(self, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Integrals of 1, of y, and of y^2 over what lies below each of `x`."""
         start, stop = self.edges[:-1], self.edges[1:]
         place = self._places(x)
@@ -134,9 +135,11 @@ class Density:
         return zero, one, two
 
 
-def _kept(edges: Floats) -> NDArray[np.intp]:
+def _kept(edges: Floats, finest: float) -> NDArray[np.intp]:
     """The edges to keep: bins of small numbers are merged, which halves the work and more."""
-    cell = max(-edges[0], edges[-1], np.finfo(np.float64).tiny) * FINEST
+    if not finest:
+        return np.arange(edges.size)
+    cell = max(-edges[0], edges[-1], np.finfo(np.float64).tiny) * finest
     moved = np.diff(np.floor(edges / cell)) != 0
     # The bins that touch 0 hold exact zeros, which cost nothing; a wide one may be the gap between the signs.
     zero = np.abs(edges) <= SMALLEST_BIN

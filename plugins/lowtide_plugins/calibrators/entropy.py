@@ -70,7 +70,8 @@ class EntropyCalibrator(Calibrator):
 
     def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:
         """See `Calibrator.range`."""
-        span, density = observed(statistics)
+        # Merged bins would end elsewhere than the levels do, which decides between windows.
+        span, density = observed(statistics, finest=0.0)
         if density is None:
             return span
         counted = statistics["histogram"]
@@ -80,13 +81,13 @@ class EntropyCalibrator(Calibrator):
         windows, levels = _windows(reach, self.bins, fmt)
         if not windows.size:
             return span
-        divergence = _divergence(
-            [
-                _Side.of(_counts(side, width, self.bins) * counted.total).sums(np.minimum(windows, end), levels)
-                for side, end in ((density.mirrored(), reach[0]), (density, reach[1]))
-                if end
-            ]
-        )
+        sides = ((density.mirrored(), reach[0]), (density, reach[1]))
+        sums: list[_Sums] = []
+        for side, end in sides:
+            if end:
+                counts = _counts(side, width, self.bins) * counted.total
+                sums.append(_Side.of(counts).sums(np.minimum(windows, end), levels))
+        divergence = _divergence(sums)
         # Of windows that lose the same, the widest one.
         end = width * float(windows[::-1][np.argmin(divergence[::-1])])
         return Range(max(span.min, -end), min(span.max, end))
@@ -104,7 +105,7 @@ def _windows(reach: Integers, bins: int, fmt: NumberFormat) -> tuple[Integers, F
 
 def _counts(density: Density, width: float, bins: int) -> Floats:
     """The shares of the elements above 0 in bins of a width."""
-    edges = np.arange(bins + 1) * width
+    edges = np.arange(bins + 1, dtype=np.float64) * width
     edges[0] = SMALLEST_BIN  # below it are the zeros
     edges[-1] = np.inf
     return np.maximum(np.diff(density.below(edges)), 0.0)

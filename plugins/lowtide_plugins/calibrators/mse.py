@@ -10,7 +10,7 @@ import attrs
 from lowtide.calibrate import Calibrator, MinMax, NumberFormat, Range, Statistic
 from lowtide.errors import OptionError
 from lowtide_plugins.calibrators.codes import best_range
-from lowtide_plugins.calibrators.density import Density
+from lowtide_plugins.calibrators.density import FINEST, Density
 from lowtide_plugins.calibrators.histogram import Histogram
 
 
@@ -28,14 +28,19 @@ def check_narrowest(instance: Calibrator, attribute: attrs.Attribute[float], val
         )
 
 
-def observed(statistics: Mapping[str, Statistic]) -> tuple[Range, Density | None]:
-    """The range over all frames, widened to 0, and the density; ``None`` where there is nothing to weigh."""
+def observed(statistics: Mapping[str, Statistic], *, finest: float = FINEST) -> tuple[Range, Density | None]:
+    """The range over all frames, widened to 0, and the density; ``None`` where there is nothing to weigh.
+
+    Args:
+        statistics: ``minmax`` and ``histogram``.
+        finest: see `Density.of`.
+    """
     seen, counted = statistics["minmax"], statistics["histogram"]
     assert isinstance(seen, MinMax)  # noqa: S101 - the registry has one statistic of this name
     assert isinstance(counted, Histogram)  # noqa: S101 - the same
     span = Range(min(seen.low, 0.0), max(seen.high, 0.0))
     known = counted.total > 0 and span.min < span.max
-    return span, Density.of(counted, seen) if known else None
+    return span, Density.of(counted, seen, finest) if known else None
 
 
 @attrs.frozen(kw_only=True)
