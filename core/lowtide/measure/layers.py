@@ -8,7 +8,7 @@ a run of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -122,7 +122,8 @@ class _Probe:
         self.outputs = {
             value.name: real for value in quantized.outputs if (real := _numbers(value)) is not None
         }
-        self.scope = _unused_scope({*reference.values, *quantized.values})
+        names = [node.name for graph in (reference, quantized) for node in graph]
+        self.scope = _unused_scope({*reference.values, *quantized.values, *names})
         self.twins: dict[Value, Value] = {}
         self.borders: dict[Value, Value] = {}
         self.copy_quantized()
@@ -141,8 +142,7 @@ class _Probe:
     def copy_quantized(self) -> None:
         for value in self.quantized.inputs:
             source = self.graph.values[value.name]
-            node = self.graph.add_node("Identity", [source], [(self.named("q", value.name), value.type)])
-            self.twins[value] = node.output
+            self.twins[value] = self.make("Identity", [source], self.named("q", value.name), value.type)
         for value in self.quantized.constants:
             if value.constant is not None:
                 self.twins[value] = self.graph.add_constant(
@@ -158,17 +158,24 @@ class _Probe:
             [None if value is None else twin(value) for value in node.inputs],
             [(self.named(prefix, value.name), value.type) for value in node.outputs],
             node.attributes,
+            name=self.named(prefix, node.output.name),
         )
+
+    def make(
+        self, op: str, inputs: Sequence[Value], name: str, type_: TensorType, keepdims: int | None = None
+    ) -> Value:
+        """A node and its result, which have the same name: nothing else has it, so no search is needed."""
+        attributes = None if keepdims is None else {"keepdims": keepdims}
+        return self.graph.add_node(op, inputs, [(name, type_)], attributes, name=name).output
 
     def compare(self, layer: Layer) -> None:
         name = layer.name
         float_value = self.graph.values.get(name)
         if float_value is None or float_value.type.dtype != DType.FLOAT32:
             return
-        signal = self.graph.add_node(
-            "ReduceSumSquare", [float_value], [(self.named("signal", name), SCALAR)], {"keepdims": 0}
+        self.results.append(
+            self.make("ReduceSumSquare", [float_value], self.named("signal", name), SCALAR, keepdims=0)
         )
-        self.results.append(signal.output)
         self.difference(name, "q", float_value, self.twins[layer.output])
         alone = self.isolate(layer) if self.has_codes(layer) else None
         if alone is not None:
@@ -199,35 +206,26 @@ class _Probe:
         if value.type.quant is None:
             return source
         if value not in self.borders:
-            node = self.graph.add_node("Identity", [source], [(self.named("border", value.name), value.type)])
-            self.borders[value] = node.output
+            self.borders[value] = self.make(
+                "Identity", [source], self.named("border", value.name), value.type
+            )
         return self.borders[value]
 
     def difference(self, name: str, kind: str, float_value: Value, other: Value) -> None:
         plain = float_value.type.with_quant(None)
-        difference = self.graph.add_node(
-            "Sub", [float_value, other], [(self.named("difference", kind, name), plain)]
-        )
-        noise = self.graph.add_node(
-            "ReduceSumSquare",
-            [difference.output],
-            [(self.named("noise", kind, name), SCALAR)],
-            {"keepdims": 0},
-        )
-        size = self.graph.add_node("Abs", [difference.output], [(self.named("size", kind, name), plain)])
-        largest = self.graph.add_node(
-            "ReduceMax", [size.output], [(self.named("largest", kind, name), SCALAR)], {"keepdims": 0}
-        )
-        self.results += [noise.output, largest.output]
+        difference = self.make("Sub", [float_value, other], self.named("difference", kind, name), plain)
+        size = self.make("Abs", [difference], self.named("size", kind, name), plain)
+        self.results += [
+            self.make("ReduceSumSquare", [difference], self.named("noise", kind, name), SCALAR, keepdims=0),
+            self.make("ReduceMax", [size], self.named("largest", kind, name), SCALAR, keepdims=0),
+        ]
         self.measured.append((name, kind))
 
     def expose(self, name: str, measured: Value) -> None:
         pairs = (("f", self.graph.values[measured.name]), ("q", self.twins[measured]))
         for kind, value in pairs:
-            node = self.graph.add_node(
-                "Identity", [value], [(self.named("output", kind, name), value.type.with_quant(None))]
-            )
-            self.results.append(node.output)
+            plain = value.type.with_quant(None)
+            self.results.append(self.make("Identity", [value], self.named("output", kind, name), plain))
 
     def sample(self, name: str) -> bool:
         """Return evenly spread elements of a float tensor, where its size is known."""
@@ -241,12 +239,10 @@ class _Probe:
             self.graph.add_constant(self.named("cut", part, name), Constant.of(np.array([number], np.int64)))
             for part, number in numbers.items()
         )
-        flat = self.graph.add_node(
-            "Reshape", [value, shape], [(self.named("flat", name), TensorType(DType.FLOAT32, (size,)))]
-        )
+        flat = TensorType(DType.FLOAT32, (size,))
         taken = TensorType(DType.FLOAT32, (math.ceil(size / step),))
-        made = self.graph.add_node("Slice", [flat.output, *cut], [(self.named("sample", name), taken)])
-        self.results.append(made.output)
+        line = self.make("Reshape", [value, shape], self.named("flat", name), flat)
+        self.results.append(self.make("Slice", [line, *cut], self.named("sample", name), taken))
         return True
 
 
