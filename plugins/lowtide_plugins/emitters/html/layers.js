@@ -63,7 +63,7 @@ function layersSection() {
   const kind = el("select", { "aria-label": "which layers" });
   for (const [id, title, test] of KINDS) {
     const size = layers.filter(test).length;
-    if (size) kind.append(el("option", { value: id }, `${title} (${size})`));
+    if (size || id === "all") kind.append(el("option", { value: id }, `${title} (${size})`));
   }
   const rows = new Map(layers.map((layer) => [layer, el(
     "tr",
