@@ -17,7 +17,16 @@ from lowtide.cli import COMMANDS
 from lowtide.options import FIELDS, CompileOptions, Effect
 from lowtide.plugin import CalibratorSpec, PassSpec, TargetSpec, discover, hookspecs
 from lowtide.plugin.registry import OBSERVER_HOOKS, REGISTRATION_HOOKS
-from lowtide.report.model import LayerReport, Report
+from lowtide.report.model import (
+    Finding,
+    FrontPoint,
+    HistogramReport,
+    InputReport,
+    LayerReport,
+    Report,
+    SpreadReport,
+    StepReport,
+)
 from lowtide.target import list_targets
 from support import CALIBRATION, MODEL
 
@@ -105,6 +114,9 @@ def test_every_field_of_the_report_and_of_its_layers_is_described() -> None:
     described = {name for row in rows for name in re.findall(r"\w+", row)}
     fields = {field.name for model in (Report, LayerReport) for field in attrs.fields(model)}
     assert fields <= described
+    parts = (InputReport, HistogramReport, SpreadReport, Finding, StepReport, FrontPoint)
+    named = {*re.findall(r"`(\w+)`", page), "seconds"}
+    assert {field.name for part in parts for field in attrs.fields(part)} <= named
 
 
 def python_blocks(page: Path) -> list[str]:
