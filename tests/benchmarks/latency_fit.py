@@ -90,11 +90,10 @@ def show(
     print(f"  {'network':26}{'GMAC':>7}{'published':>11}{'fit':>8}{'':7}{'left out':>9}")
     for row in sorted(rows, key=lambda row: row.ms):
         shares = [found[row] / row.ms - 1 for found in (fitted, alone)]
-        print(
-            f"  {row.network:26}{NETWORKS[row.network][1]:7.3f}{row.ms:11.2f}{fitted[row]:8.2f}{shares[0]:+7.0%}{shares[1]:+9.0%}"
-        )
+        figures = f"{NETWORKS[row.network][1]:7.3f}{row.ms:11.2f}{fitted[row]:8.2f}"
+        print(f"  {row.network:26}{figures}{shares[0]:+7.0%}{shares[1]:+9.0%}")
     for faster, slower in wrong_order(fitted):
-        print(f"  wrong order: {faster.network} is faster than {slower.network}")
+        print(f"  wrong order: {faster.network} should be faster than {slower.network}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ V2_STAGES = (
 
 
 def inverted(
-    net: Net, x: Value, hidden: int, channels: int, stride: int, kernel: int = 3, *, dilation: int = 1
+    net: Net, x: Value, hidden: int, channels: int, stride: int, *, kernel: int = 3, dilation: int = 1
 ) -> tuple[Value, Value]:
     """An inverted residual block: its expansion and its output."""
     wide = net.conv(x, hidden) if hidden != channels_of(x) else x
@@ -121,7 +121,7 @@ def mobilenet_v3_lite(blocks: Sequence[tuple[int, int, int, int]], last: int, wi
     net = Net("mobilenet_v3_lite", 224)
     x = net.conv(net.input, 16, 3, 2)
     for kernel, hidden, channels, stride in blocks:
-        _, x = inverted(net, x, hidden, channels, stride, kernel)
+        _, x = inverted(net, x, hidden, channels, stride, kernel=kernel)
     x = net.flat(net.average(net.conv(x, last)))
     return net.done(net.linear(net.linear(x, wide, act=True), 1000))
 

@@ -44,8 +44,8 @@ class Roofline(LatencyModel):
         on_chip_kb: size of a tensor that stays on the chip.
         on_chip_gbps: traffic with that memory, in 10^9 bytes a second.
         ddr_gbps: traffic with the memory outside.
-        spill: bytes that cross it for each byte of a tensor that does not stay: less than 1 where several layers
-            are computed tile by tile, more where tiles overlap.
+        spill: bytes that cross it for each byte of a tensor that does not stay: less than 1 where several
+            layers are computed tile by tile, more where tiles overlap.
         layer_us: start of a layer.
         call_us: start of each part of a network on the accelerator.
         host_gops: operations of the host in a nanosecond, a multiply-accumulate being one.
