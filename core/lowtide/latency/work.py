@@ -13,6 +13,9 @@ from lowtide.target import OperatorKind, Placement, Target
 VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that name the same elements in another way and move none."""
 
+COMPARISONS = frozenset({"ArgMax", "ArgMin", "TopK"})
+"""Operators that give indices and compute no function."""
+
 WINDOWS = frozenset({"AveragePool", "LpPool", "MaxPool"})
 
 ACTIVATIONS = frozenset({"Clip", "Relu"})
@@ -131,7 +134,10 @@ def _work(
         _operations(node, kind, alone=number == 0)
         for number, (node, kind) in enumerate(zip(layer.nodes, kinds, strict=True))
     ]
-    functions = [kind in {"table", "norm", "float"} for kind in kinds]
+    functions = [
+        kind in {"table", "norm", "float"} and node.op not in COMPARISONS
+        for node, kind in zip(layer.nodes, kinds, strict=True)
+    ]
     values = (*layer.inputs, *layer.outputs)
     constants = {
         value: None

@@ -44,6 +44,8 @@ class Roofline(LatencyModel):
         on_chip_kb: size of a tensor that stays on the chip.
         on_chip_gbps: traffic with that memory, in 10^9 bytes a second.
         ddr_gbps: traffic with the memory outside.
+        spill: bytes that cross it for each byte of a tensor that does not stay: less than 1 where several
+            layers are computed tile by tile, more where tiles overlap.
         layer_us: start of a layer.
         call_us: start of each part of a network on the accelerator.
         host_gops: operations of the host in a nanosecond, a multiply-accumulate being one.
@@ -60,6 +62,7 @@ class Roofline(LatencyModel):
     on_chip_kb: float = attrs.field(validator=_positive)
     on_chip_gbps: float = attrs.field(validator=_positive)
     ddr_gbps: float = attrs.field(validator=_positive)
+    spill: float = attrs.field(default=1.0, validator=_not_negative)
     layer_us: float = attrs.field(validator=_not_negative)
     call_us: float = attrs.field(default=0.0, validator=_not_negative)
     host_gops: float = attrs.field(validator=_positive)
@@ -125,7 +128,7 @@ class Roofline(LatencyModel):
         if tensor.border:
             return tensor.elements * (bits / 8 + FLOAT_BYTES)
         size = tensor.elements * bits / 8
-        return size if size > self.on_chip_kb * 1024 else 0.0
+        return size * self.spill if size > self.on_chip_kb * 1024 else 0.0
 
     def _host_ms(self, layer: LayerWork) -> float:
         if not (layer.matrices or layer.vector_ops or layer.function_ops):
