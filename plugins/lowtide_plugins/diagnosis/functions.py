@@ -30,12 +30,11 @@ class Functions(Diagnosis):
             if rule is None or rule.kind != "table" or quant is None or quant.bits > 8:
                 continue
             parts = view.parts.get(cost.layer)
-            wide = remedies.wider_output(view, layer.output.name)
             before = parts.share(parts.inputs) if parts else 0.0
             after = parts.share(parts.rounding + parts.clipping) if parts else 0.0
             yield TABLE.finding(
                 layer.name,
                 f"{layer.op} of 8-bit codes: {before:.0%} of the noise comes from the codes of its input, "
                 f"{after:.0%} from those of its output; {cost.sqnr_db:.1f} dB alone",
-                wide or remedies.on_host(view, layer.name),
+                remedies.wider_output(view, layer.name),
             )

@@ -32,6 +32,7 @@ MOST = 0.5
 A file without any was exported with all of them folded, which shows nothing.
 """
 
+NARROW = 8
 GOOD_DB = 40.0
 """Output SQNR from which on the ends of a network are wide enough."""
 
@@ -89,7 +90,7 @@ def _normalization(view: DiagnosisView) -> Iterator[Finding]:
         shown = "" if alone is None else f"; {alone:.1f} dB alone"
         cause = DEPTHWISE if depthwise else CONVOLUTION
         evidence = f"{count} of {len(convolutions)} convolutions have one behind them, this one has not{shown}"
-        yield cause.finding(layer.name, evidence, _wide(view, layer))
+        yield cause.finding(layer.name, evidence, remedies.wider_output(view, layer.name))
 
 
 def _decay(view: DiagnosisView) -> Iterator[Finding]:
@@ -97,13 +98,14 @@ def _decay(view: DiagnosisView) -> Iterator[Finding]:
         operands, layer = mac_operands(node), _layer_of(view, node)
         if operands is None or operands.weights.constant is None or layer is None:
             continue
+        if view.plan.weights.get(layer.name) != NARROW:
+            continue
         sizes = np.abs(operands.weights.constant.array().astype(np.float64)).ravel()
         largest, median = float(sizes.max(initial=0.0)), float(np.median(sizes)) if sizes.size else 0.0
         if largest > LARGE and largest > FAR * median:
             evidence = f"the largest weight in the file is {largest:.3g}, the median {median:.3g}"
             remedy = remedies.passes(view, "scales", "clip-weights")
-            wider = remedies.wider_parameters(view, layer.name) or remedies.on_host(view, layer.name)
-            yield DECAY.finding(layer.name, evidence, remedy or wider)
+            yield DECAY.finding(layer.name, evidence, remedy or remedies.wider_parameters(view, layer.name))
 
 
 def _ends(view: DiagnosisView) -> Iterator[Finding]:
@@ -113,11 +115,11 @@ def _ends(view: DiagnosisView) -> Iterator[Finding]:
     narrow = [layer for layer in dict.fromkeys(heads) if _is_narrow(layer)]
     for layer in narrow:
         evidence = f"an output gives its numbers; the worst output has {view.outputs_db:.1f} dB"
-        yield HEAD.finding(layer.name, evidence, _wide(view, layer))
+        yield HEAD.finding(layer.name, evidence, remedies.wider_output(view, layer.name))
     first = next((layer for layer in view.layers.values() if layer.op in CONVOLUTIONS), None)
     if heads and first is not None and first not in heads and _is_narrow(first):
         evidence = f"outputs of the network are numbers; the worst has {view.outputs_db:.1f} dB"
-        yield FIRST.finding(first.name, evidence, _wide(view, first))
+        yield FIRST.finding(first.name, evidence, remedies.wider_output(view, first.name))
 
 
 def _heads(view: DiagnosisView, output: Value) -> Iterator[Layer]:
@@ -141,11 +143,7 @@ def _positions(value: Value) -> int:
 
 def _is_narrow(layer: Layer) -> bool:
     quant = layer.output.type.quant
-    return quant is not None and quant.bits == 8
-
-
-def _wide(view: DiagnosisView, layer: Layer) -> str:
-    return remedies.wider_output(view, layer.output.name) or remedies.on_host(view, layer.name)
+    return quant is not None and quant.bits == NARROW
 
 
 def _layer_of(view: DiagnosisView, node: Node) -> Layer | None:

@@ -78,7 +78,9 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     found, quant = usage(view, value), value.type.quant
     if found is None or quant is None or quant.bits > 8:
         return
-    wider = remedies.wider_output(view, value.name)
+    layer = _maker(view, value)
+    on_device = layer in view.layers and view.placement.on_accelerator(layer)
+    wider = remedies.wider_output(view, layer) if on_device else None
     gain = clipping_gain_db(view.histograms[value.name], quant)
     candidates = [
         (CONSTANT, found.factor(found.seen, found.live), HALF_BIT),
@@ -95,11 +97,20 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
         remedy = remedies.calibrator(view, better) or wider
     elif cause is ONE_SIDED:
         remedy = remedies.scale_type(view, 4) or wider
-    if remedy is None and value.name in view.makers:
-        remedy = remedies.on_host(view, view.layer_of(value))
     if remedy is not None:
         evidence = f"{_evidence(cause, found)}; rounding it makes {share:.0%} of {whose} noise"
-        yield cause.finding(view.layer_of(value), evidence, remedy)
+        yield cause.finding(layer, evidence, remedy)
+
+
+def _maker(view: DiagnosisView, value: Value) -> str:
+    """The layer that computes the numbers of a tensor, not one that only moves them; or the network input."""
+    maker = view.makers.get(value.name)
+    while maker is not None and len(maker.inputs) == 1 and view.target.operators.get(maker.op) is not None:
+        source = maker.inputs[0]
+        if view.target.operators[maker.op].kind != "same-codes" or source.type.quant != value.type.quant:
+            break
+        value, maker = source, view.makers.get(source.name)
+    return view.layer_of(value)
 
 
 def _one_sided(found: Usage) -> float:
@@ -141,8 +152,8 @@ def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Findin
     evidence = f"codes reach {_span((low, high))}; saturated elements make {share:.0%} of the noise"
     layer = view.layer_of(value)
     if value.name in view.calibrated and not view.prequantized:
-        remedy = remedies.calibrator(view, "minmax") or remedies.wider_output(view, value.name)
-        yield CUT.finding(layer, evidence, remedy or remedies.on_host(view, layer))
+        remedy = remedies.calibrator(view, "minmax") or remedies.wider_output(view, layer)
+        yield CUT.finding(layer, evidence, remedy)
     elif view.prequantized:
         yield DOMAIN.finding(layer, evidence, remedies.recalibrated())
     elif view.options.quant_params_proto_path:

@@ -8,45 +8,45 @@ from lowtide.precision import precision_classes
 from lowtide.target import check_node
 
 WIDE = 16
-SAME_WIDTHS = frozenset({"manual", None})
+HEEDING = frozenset({"manual", None})
 """Strategies that heed the lists of 16-bit layers."""
 
 
-def wider_output(view: DiagnosisView, tensor: str) -> str | None:
-    """16 bits for a tensor and those that share its width; ``None`` where the device has none for it."""
+def wider_output(view: DiagnosisView, layer: str) -> str:
+    """16 bits for the output of a layer and all that share its width; the host where the device has none."""
     if view.prequantized:
         return recalibrated()
-    maker = view.makers.get(tensor)
-    if maker is None or WIDE not in view.target.bits or view.options.strategy not in SAME_WIDTHS:
-        return None
-    groups = precision_classes(view.graph, view.target, view.placement)
-    raised = next((group for group in groups if tensor in group.tensors), None)
-    if raised is None or view.plan.activations.get(tensor) == WIDE:
-        return None
-    members = frozenset(raised.tensors)
-    for layer in view.layers.values():
-        touched = any(value.name in members for value in (*layer.inputs, *layer.outputs))
-        if touched and view.placement.on_accelerator(layer.name):
-            size = len(layer.nodes)
-            if any(check_node(view.target, node, WIDE, layer_size=size) for node in layer.nodes):
-                return None
-    return _listed("output_feature_16bit_names_list", view, maker.name)
+    members = _class_of(view, view.layers[layer].output.name)
+    if not members or not _may_be_wide(view, members):
+        return _listed("deny_list_layer_name", view, layer)
+    return _listed("output_feature_16bit_names_list", view, layer)
 
 
-def wider_parameters(view: DiagnosisView, layer: str) -> str | None:
-    """16 bits for the weights of a layer; ``None`` where it has them or the device does not."""
+def wider_parameters(view: DiagnosisView, layer: str) -> str:
+    """16 bits for the weights of a layer; the host where the device has none."""
     if view.prequantized:
         return recalibrated()
-    if WIDE not in view.target.bits or view.options.strategy not in SAME_WIDTHS:
-        return None
-    if view.plan.weights.get(layer) == WIDE:
-        return None
+    if WIDE not in view.target.bits or view.options.strategy not in HEEDING:
+        return _listed("deny_list_layer_name", view, layer)
     return _listed("params_16bit_names_list", view, layer)
 
 
-def on_host(view: DiagnosisView, layer: str) -> str:
-    """The last resort: the layer in float, on the host."""
-    return _listed("deny_list_layer_name", view, layer)
+def _class_of(view: DiagnosisView, tensor: str) -> frozenset[str]:
+    groups = precision_classes(view.graph, view.target, view.placement)
+    return next((frozenset(group.tensors) for group in groups if tensor in group.tensors), frozenset())
+
+
+def _may_be_wide(view: DiagnosisView, members: frozenset[str]) -> bool:
+    """Whether every layer at these tensors exists with 16 bits."""
+    if WIDE not in view.target.bits or view.options.strategy not in HEEDING:
+        return False
+    return not any(
+        check_node(view.target, node, WIDE, layer_size=len(layer.nodes))
+        for layer in view.layers.values()
+        if view.placement.on_accelerator(layer.name)
+        and any(value.name in members for value in (*layer.inputs, *layer.outputs))
+        for node in layer.nodes
+    )
 
 
 def calibrator(view: DiagnosisView, name: str) -> str | None:

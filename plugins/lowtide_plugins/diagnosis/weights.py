@@ -32,6 +32,9 @@ Source: the vendor's published training-side simulation, which clips there.
 HALF_BIT = 1.4
 """The factor between two scales that costs 3 dB."""
 
+TINY = 1e-38
+"""Keeps divisions by the scale of a channel of zeros finite."""
+
 CHANNELS = Cause(
     "LT961", "weights spread across channels", "one scale, and the largest weight is 4 times the median channel's"
 )
@@ -84,6 +87,25 @@ class _Weights:
         found: Array = largest / -self.quant.dtype.min
         return found
 
+    @property
+    def matter(self) -> Array:
+        """Which channels have weights whose products may be worth half a code of the output, bool ``[C]``."""
+        source, output = self.operands.activation.type.quant, self.layer.output.type.quant
+        if source is None or output is None:
+            return np.zeros(len(self.rows), np.bool_)
+        most = np.abs(self.rows).sum(axis=1) * max(abs(edge) for edge in source.range)
+        found: Array = most >= output.scale[0] / 2
+        return found
+
+    @property
+    def steps(self) -> Array:
+        """The biases in steps of the accumulator at the smallest scales that hold the weights, ``[C]``."""
+        source = self.operands.activation.type.quant
+        if self.bias is None or source is None:
+            return np.zeros(len(self.rows))
+        found: Array = np.abs(self.bias) / (source.scale[0] * np.maximum(self.needed, TINY))
+        return found
+
 
 def _read(view: DiagnosisView, layer: Layer) -> _Weights | None:
     twin = view.reference_layers.get(layer.name)
@@ -108,7 +130,7 @@ def _explained(view: DiagnosisView, layer: Layer, parts: NoiseParts) -> Iterator
         yield coarse
         return
     share = parts.share(parts.weights)
-    wider = remedies.wider_parameters(view, layer.name) or remedies.on_host(view, layer.name)
+    wider = remedies.wider_parameters(view, layer.name)
     largest, alive = found.largest, found.largest[found.largest > 0]
     median = float(np.median(alive)) if alive.size else 0.0
     ratio = float(largest.max(initial=0.0)) / median if median else 1.0
@@ -132,7 +154,7 @@ def _explained(view: DiagnosisView, layer: Layer, parts: NoiseParts) -> Iterator
         evidence = f"the largest weight is {far:.3g} times the median of its channel; {made}"
         yield OUTLIERS.finding(layer.name, evidence, remedies.passes(view, "scales", "clip-weights") or wider)
         return
-    rounded = float((np.array(found.quant.scale) / np.maximum(found.needed, 1e-38)).min())
+    rounded = float((np.array(found.quant.scale) / np.maximum(found.needed, TINY)).min())
     if view.rule.weight_scale == "power-of-two" and rounded >= HALF_BIT:
         evidence = f"the scale is {rounded:.3g} times what the weights need; {made}"
         yield POWER.finding(layer.name, evidence, remedies.scale_type(view, 0) or wider)
@@ -178,28 +200,25 @@ def _coarse(view: DiagnosisView, found: _Weights, share: float) -> Finding | Non
         f"{share:.0%} of the noise"
     )
     clip = saturated and view.options.bias_clipping and not view.prequantized
-    wider = remedies.wider_parameters(view, layer.name) or remedies.on_host(view, layer.name)
+    wider = remedies.wider_parameters(view, layer.name)
     return BIAS.finding(layer.name, evidence, f"{FIELDS['bias_clipping'].key}=0" if clip else wider)
 
 
 def _room(view: DiagnosisView, found: _Weights) -> str | None:
     """How the bias has raised the weight scale; ``None`` where it has not, or somebody chose the scale."""
-    raised = float((np.array(found.quant.scale) / np.maximum(found.needed, 1e-38)).max())
     chosen = view.solved.weight_scales if view.solved is not None else {}
-    if _steps(found) <= _limit(view) or raised <= 2 * HALF_BIT or found.layer.name in chosen:
+    matter = found.matter
+    if not matter.any() or found.layer.name in chosen:
+        return None
+    raised = np.broadcast_to(np.array(found.quant.scale) / np.maximum(found.needed, TINY), matter.shape)
+    steps, worst = found.steps, int(np.argmax(np.where(matter, raised, 0.0)))
+    fewest = float(steps.max() if len(found.quant.scale) == 1 else steps[worst])
+    if fewest <= _limit(view) or raised[worst] <= 2 * HALF_BIT:
         return None
     return (
-        f"a bias would be {_steps(found):.3g} steps of the accumulator and {_limit(view)} fit, so the weight scale is "
-        f"{raised:.3g} times what weights need"
+        f"a bias would be {fewest:.3g} steps of the accumulator and {_limit(view)} fit, so the weight scale is "
+        f"{raised[worst]:.3g} times what weights need"
     )
-
-
-def _steps(found: _Weights) -> float:
-    """The largest bias in steps of the accumulator, at the best weight scale."""
-    source = found.operands.activation.type.quant
-    if found.bias is None or source is None:
-        return 0.0
-    return float((np.abs(found.bias) / (source.scale[0] * np.maximum(found.needed, 1e-38))).max(initial=0.0))
 
 
 def _limit(view: DiagnosisView) -> int:
