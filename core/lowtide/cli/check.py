@@ -74,7 +74,7 @@ def _summary(found: Preflight) -> Table:
     on_device = sum(c.placement.on_accelerator(layer.name) for layer in found.layers)
     table = new_table("", "what", "value")
     rows = (
-        ("model", f"{c.imported_nodes} nodes, {len(found.layers)} layers after fusion"),
+        ("model", f"{len(c.imported)} nodes, {len(found.layers)} layers after fusion"),
         ("device", f"{c.target.title}, scale type {c.scale_type} ({c.rule.name})"),
         ("numbers", "its own codes" if c.prequantized else "float, to be quantized"),
         ("accelerator", f"{on_device} layers in {len(c.placement.subgraphs)} parts"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from lowtide.calibrate import Collected, Range
+from lowtide.compiler.diagnose import diagnose
 from lowtide.compiler.floats import Trial, quantize_float
 from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
 from lowtide.compiler.progress import Clock
@@ -25,6 +26,7 @@ from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline,
 from lowtide.precision import PrecisionPlan
 from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
+from lowtide.report.model import Finding
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
 
 FLOAT_BITS = 32
@@ -42,7 +44,8 @@ class Compilation:
         reference: what was quantized; it computes the same as `prepared`, from tensors that may be scaled.
         encodings: what was known before calibration.
         trials: what the recipe tried.
-        calibrated: the names of the tensors whose ranges come from frames.
+        imported: the network as it stood in the model file.
+        findings: why the worst layers lose accuracy.
     """
 
     request: CompileRequest
@@ -53,9 +56,9 @@ class Compilation:
     rule: ScaleRule
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
     graph: Graph = attrs.field(factory=Graph)
+    imported: Graph = attrs.field(factory=Graph)
     prepared: Graph = attrs.field(factory=Graph)
     reference: Graph = attrs.field(factory=Graph)
-    imported_nodes: int = 0
     prequantized: bool = False
     runs: list[tuple[str, PassRun]] = attrs.field(factory=list[tuple[str, PassRun]])
     pipelines: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -70,6 +73,7 @@ class Compilation:
     trials: list[Trial] = attrs.field(factory=list[Trial])
     measurement: Measurement | None = None
     agreement: Agreement | None = None
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def begin(cls, request: CompileRequest) -> Compilation:
@@ -124,6 +128,8 @@ class Compilation:
             if not self.is_float and quantized_activations(self.graph):
                 with self.clock.stage("verify"):
                     self.verify()
+                with self.clock.stage("diagnose"):
+                    self.findings = diagnose(self)
 
     def import_model(self) -> None:
         """Read the model; codes that it has stay where the options let them."""
@@ -133,7 +139,7 @@ class Compilation:
         else:
             wanted.input_shapes = dict(self.options.input_shapes)
             self.graph = load_model(request.model, request.registry, wanted, frontend=self.options.frontend)
-        self.imported_nodes = len(self.graph)
+        self.imported = self.graph.clone()
         self.prequantized = quantized_already(self.graph, self.options)
         if self.prequantized and not self.is_float and self.options.recalibrate != "data":
             self.scale_type, self.rule = choose_rule(self, wanted.scale_type)

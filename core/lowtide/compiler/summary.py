@@ -55,6 +55,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         times=tuple(compilation.clock.times),
         peak_memory_mb=peak_memory_mb(),
         sections=dict(_sections(compilation)),
+        findings=compilation.findings,
         steps=tuple(_steps(compilation)),
     )
 
@@ -140,7 +141,7 @@ def _model(compilation: Compilation, digests: dict[str, str]) -> ModelReport:
     return ModelReport(
         file=str(getattr(model, "name", "")),
         digest=digests.get("model", ""),
-        nodes=compilation.imported_nodes,
+        nodes=len(compilation.imported),
         layers=len(layers(graph)),
         parameters=sum(v.constant.size for v in graph.constants if v.constant and v.type.dtype.is_float),
         inputs={value.name: print_type(value.type) for value in graph.inputs},

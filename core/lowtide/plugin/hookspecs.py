@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CalibratorSpec,
         CommandSpec,
         ComparisonSpec,
+        DiagnosisSpec,
         EmitterSpec,
         EncodingsSpec,
         FrontendSpec,
@@ -93,6 +94,11 @@ def lowtide_register_metrics() -> Iterable[MetricSpec]:  # type: ignore[empty-bo
 @hookspec
 def lowtide_register_comparisons() -> Iterable[ComparisonSpec]:  # type: ignore[empty-body]
     """Files that ``lowtide diff`` can compare."""
+
+
+@hookspec
+def lowtide_register_diagnoses() -> Iterable[DiagnosisSpec]:  # type: ignore[empty-body]
+    """Causes of lost accuracy, and what to do about them."""
 
 
 @hookspec

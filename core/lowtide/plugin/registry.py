@@ -29,6 +29,7 @@ REGISTRATION_HOOKS = (
     "lowtide_register_emitters",
     "lowtide_register_metrics",
     "lowtide_register_comparisons",
+    "lowtide_register_diagnoses",
     "lowtide_register_report_sections",
     "lowtide_register_commands",
 )

@@ -215,6 +215,14 @@ class ComparisonSpec(Spec):
 
 
 @attrs.frozen(kw_only=True)
+class DiagnosisSpec(Spec):
+    """A family of causes of lost accuracy; the implementation is a `lowtide.diagnosis.Diagnosis`."""
+
+    kind: ClassVar[str] = "diagnosis"
+    base: ClassVar[str] = "lowtide.diagnosis.api:Diagnosis"
+
+
+@attrs.frozen(kw_only=True)
 class ReportSectionSpec(Spec):
     """A part of the report; the implementation is a `lowtide.report.Section`."""
 
@@ -243,6 +251,7 @@ SPEC_KINDS: Mapping[str, type[Spec]] = {
         EmitterSpec,
         MetricSpec,
         ComparisonSpec,
+        DiagnosisSpec,
         ReportSectionSpec,
         CommandSpec,
     )

@@ -1,0 +1,155 @@
+"""How the codes of one activation are used, as factors between widths."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import numpy as np
+
+from lowtide.diagnosis import DiagnosisView
+from lowtide.ir import QuantParams, Value
+from lowtide.measure import Histogram
+from lowtide.quantize.numbers import with_zero
+from lowtide.quantize.solve import tied_tensors
+from lowtide.precision import quantized_values
+
+BULK = 0.999
+"""The share of elements that the bulk of a tensor holds."""
+
+Span = tuple[float, float]
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """From the numbers that codes reach down to those that are common; each span holds the next.
+
+    Attributes:
+        codes: how many there are.
+        reach: the lowest and the highest number that codes stand for.
+        tied: the range that the tensor and those of the same scale need together.
+        with_others: the other tensors of the same scale.
+        seen: what was seen of the tensor.
+        live: the same without channels that never change.
+        constant: how many channels those are.
+        bulk: what holds `BULK` of the elements.
+        mirrored: whether codes reach as far below zero as above.
+    """
+
+    codes: int
+    reach: Span
+    tied: Span
+    with_others: tuple[str, ...]
+    seen: Span
+    live: Span
+    constant: int
+    bulk: Span
+    mirrored: bool
+
+    def width(self, span: Span) -> float:
+        """How much of the axis codes must cover to hold a span."""
+        low, high = with_zero(*span)
+        return 2 * max(-low, high) if self.mirrored else high - low
+
+    def factor(self, outer: Span, inner: Span) -> float:
+        """How much wider one span is than another, at least 1."""
+        wide, narrow = self.width(outer), self.width(inner)
+        return max(1.0, wide / narrow) if narrow > 0 else math.inf if wide > 0 else 1.0
+
+    def used(self, span: Span) -> int:
+        """How many of the codes a span uses."""
+        low, high = with_zero(*span)
+        whole = self.reach[1] - self.reach[0]
+        return max(1, min(self.codes, round((high - low) / whole * self.codes))) if whole > 0 else 1
+
+
+def usage(view: DiagnosisView, value: Value) -> Usage | None:
+    """How the codes of a tensor are used; ``None`` for one without codes or of which nothing was seen."""
+    quant, histogram = value.type.quant, view.histograms.get(value.name)
+    known = view.ranges.get(value.name)
+    if quant is None or histogram is None or known is None:
+        return None
+    chosen = with_zero(known.min, known.max)
+    seen, live, constant = _seen(view, value.name) or (chosen, chosen, 0)
+    # What a calibrator cut off is no waste.
+    seen, live = _cut(seen, chosen), _cut(live, chosen)
+    others = _tied(view, value.name)
+    ranges = [view.ranges[name] for name in others if name in view.ranges]
+    tied = (min([chosen[0], *(r.min for r in ranges)]), max([chosen[1], *(r.max for r in ranges)]))
+    return Usage(
+        codes=quant.dtype.max - quant.dtype.min + 1,
+        reach=quant.range,
+        tied=tied,
+        with_others=others,
+        seen=seen,
+        live=live,
+        constant=constant,
+        bulk=_cut(bulk(histogram), live),
+        mirrored=quant.dtype.signed and abs(sum(quant.range)) <= 2 * quant.scale[0],
+    )
+
+
+def bulk(histogram: Histogram) -> Span:
+    """Between which edges of bins `BULK` of the elements lie, as much left out below as above."""
+    counts = histogram.counts.astype(np.int64)
+    total = int(counts.sum()) + int(histogram.outside.sum())
+    spare = (1 - BULK) / 2 * total
+    step = (histogram.high - histogram.low) / len(counts)
+    below, above = int(histogram.outside[0]), int(histogram.outside[1])
+    first, last = 0, len(counts)
+    while first < last - 1 and below + int(counts[first]) <= spare:
+        below += int(counts[first])
+        first += 1
+    while last > first + 1 and above + int(counts[last - 1]) <= spare:
+        above += int(counts[last - 1])
+        last -= 1
+    return histogram.low + first * step, histogram.low + last * step
+
+
+def clipping_gain_db(histogram: Histogram, quant: QuantParams) -> float:
+    """By how much the noise of the codes would fall at most if they reached less far, in dB; 0 if it would not.
+
+    An estimate from the bins: rounding makes scale^2 / 12 for each element, a cut the square of its length.
+    """
+    step = (histogram.high - histogram.low) / len(histogram.counts)
+    centres = histogram.low + (np.arange(len(histogram.counts)) + 0.5) * step
+    counts = histogram.counts.astype(np.float64)
+    elements = max(1.0, float(counts.sum()))
+    low, high = quant.range
+
+    def noise(shrink: float) -> float:
+        cut = np.maximum(0.0, centres - high * shrink) + np.maximum(0.0, low * shrink - centres)
+        return float((counts * cut**2).sum()) + elements * (quant.scale[0] * shrink) ** 2 / 12
+
+    before = noise(1.0)
+    after = min(noise(2.0 ** (-number / 4)) for number in range(25))
+    return 10 * math.log10(before / after) if after > 0 else 0.0
+
+
+def _seen(view: DiagnosisView, tensor: str) -> tuple[Span, Span, int] | None:
+    """What statistics saw of a tensor, the same without constant channels, and how many those are."""
+    if view.statistics is None or tensor not in view.statistics.statistics:
+        return None
+    extremes = view.statistics.minmax(tensor)
+    low, high = extremes.min.astype(np.float64), extremes.max.astype(np.float64)
+    seen = with_zero(float(low.min()), float(high.max()))
+    moves = high > low
+    if extremes.info.nonnegative:
+        moves = high > 0  # whose lowest elements nobody looked for
+    if not moves.any() or moves.all():
+        return seen, seen, int((~moves).sum()) if moves.any() else 0
+    return seen, with_zero(float(low[moves].min()), float(high[moves].max())), int((~moves).sum())
+
+
+def _cut(span: Span, limits: Span) -> Span:
+    low, high = max(span[0], limits[0]), min(span[1], limits[1])
+    return (low, high) if low <= high else limits
+
+
+def _tied(view: DiagnosisView, tensor: str) -> tuple[str, ...]:
+    if view.solved is None or view.prequantized:
+        return ()
+    values = quantized_values(view.graph, view.target, view.placement)
+    sets = tied_tensors(view.graph, view.solved, values)
+    members = sets.sets()[sets.find(tensor)]
+    return tuple(name for name in members if name != tensor)
