@@ -50,6 +50,5 @@ def command(ctx: click.Context, target: str, output: Path, *, force: bool) -> No
         found = evaluate(result.reference, exact, frames, metrics, progress=progress.advance)
     show(result, as_json=False)
     stdout().print(render_evaluation(found))
-    stderr().print(
-        f"written to {output}; look around with `lowtide inspect {output}`", markup=False, highlight=False
-    )
+    look = f"look at {output / 'report.html'} in a browser, or around with `lowtide inspect {output}`"
+    stderr().print(f"written to {output}; {look}", markup=False, highlight=False)

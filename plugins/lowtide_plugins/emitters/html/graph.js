@@ -80,7 +80,7 @@ function viewLegend(view) {
   if (view === "alone" || view === "sum") return legend(...QUALITIES);
   if (view === "bits") return legend(["bits-8", "8 bits"], ["bits-16", "16 bits"], ["bits-none", "float"]);
   const seen = new Map(layers.map((layer) => [placeClass(layer), layer.host ? "host" : where(layer)]));
-  return legend(...[...seen].slice(0, 7));
+  return legend(...[...seen].sort(([, a], [, b]) => (a === "host") - (b === "host")).slice(-7));
 }
 
 let showInGraph = () => undefined;
@@ -108,7 +108,7 @@ function graphSection() {
 
   const nodes = [...inputs, ...layers].map((entry, i) => {
     const layer = i < inputs.length ? null : entry;
-    const second = layer ? [layer.operator, layer.dtype || "float", Number.isNaN(layer.alone) ? null : `${dbText(layer.alone)} dB`] : ["input", entry.dtype];
+    const second = layer ? [layer.operator, layer.dtype || "float", Number.isNaN(layer.alone) ? null : dbText(layer.alone) + (Number.isFinite(layer.alone) ? " dB" : "")] : ["input", entry.dtype];
     return svg(
       "g",
       {
@@ -123,7 +123,7 @@ function graphSection() {
         },
       },
       svg("rect", { width: NODE.width, height: NODE.height, rx: 7 }),
-      svg("text", { x: 10, y: 17 }, tailOf(entry.name, 28)),
+      svg("text", { x: 10, y: 17 }, tailOf(entry.name, 26)),
       svg("text", { x: 10, y: 33, class: "second" }, tailOf(second.filter(Boolean).join(" · "), 32)),
     );
   });

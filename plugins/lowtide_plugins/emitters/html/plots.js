@@ -71,7 +71,7 @@ function latencySection() {
         layers.forEach((layer, i) => {
           if (!(layer.ms > 0)) return;
           const y = at.y(layer.ms);
-          const width = Math.max(1, at.step * 0.8);
+          const width = clamp(at.step * 0.8, 1, 48);
           root.append(svg("rect", { class: kindOf(layer), x: at.x(i) - width / 2, width, y, height: Math.max(0.5, at.box.bottom - y) }));
         }),
       rows: (layer) => [["latency", millis(layer.ms)], ["share", Number.isNaN(layer.ms) ? null : share(layer.ms, spent)], ["bound", layer.bound || null], ...commonRows(layer)],
@@ -96,11 +96,14 @@ function weightsSection() {
   section(
     "weights",
     "Weight spread by channel",
-    legend(["spread-one", "one scale for all channels: the bits are lost"], ["spread-many", "a scale for every channel: they are not"]),
+    legend(
+      ...(weighted.some(single) ? [["spread-one", "one scale for all channels: the bits are lost"]] : []),
+      ...(weighted.every(single) ? [] : [["spread-many", "a scale for every channel: no bits are lost"]]),
+    ),
     layerChart({
       height: 240,
       label: "bits by which the weights of channels are smaller than those of the largest channel",
-      y: { low: -floor, high: 0, title: "bits below the largest channel: median, quartiles, smallest", format: (tick) => String(-tick) },
+      y: { low: -floor, high: 0, title: "bits below the largest channel", format: (tick) => String(-tick) },
       draw: (root, at) => {
         for (const [layer, bits] of lost) {
           const [x, kind] = [at.x(layer.index), single(layer) ? "spread-one" : "spread-many"];
@@ -119,6 +122,7 @@ function weightsSection() {
         return [["smallest", text(bits.most)], ["median", text(bits.middle)], ["dead", bits.dead ? count(bits.dead, "channel") : null], ["channels", String(layer.weights.channels)], ["scales", String(layer.weights.scale.length || "none")], ...commonRows(layer)];
       },
     }),
+    el("p", { class: "quiet" }, "How far the weights of other channels stay below those of the largest: bar from quartile to quartile with the median, line to the smallest."),
     worst.length
       ? el("p", { class: "quiet" }, "Most spread under one scale: ", worst.flatMap((layer, i) => [i ? ", " : "", link(layer), ` ${lost.get(layer).most.toFixed(1)} bits`]))
       : null,

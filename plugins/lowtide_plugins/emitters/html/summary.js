@@ -45,16 +45,16 @@ function tiles() {
   }
   const { accelerator_layers: fast, host_layers: host, subgraphs } = report.device;
   made.push(tile(
-    "On the accelerator",
-    el("span", null, String(fast), el("small", null, ` of ${count(fast + host, "layer")}`)),
+    "Layers on the accelerator",
+    el("span", null, String(fast), el("small", null, ` of ${fast + host}`)),
     bar(["on-part-0", fast], ["on-host", host]),
     host ? `${count(subgraphs, "part")}, ${host} on the host` : `all, in ${count(subgraphs, "part")}`,
   ));
   const wide = layers.filter((layer) => layer.bits > 8).length;
   const narrow = layers.filter((layer) => layer.bits !== null && layer.bits <= 8).length;
   made.push(tile(
-    "In 8 bits",
-    el("span", null, String(narrow), el("small", null, ` of ${count(layers.length, "layer")}`)),
+    "Layers in 8 bits",
+    el("span", null, String(narrow), el("small", null, ` of ${layers.length}`)),
     bar(["bits-8", narrow], ["bits-16", wide], ["bits-none", layers.length - narrow - wide]),
     `${wide} in 16 bits, ${layers.length - narrow - wide} in float`,
   ));
@@ -149,7 +149,7 @@ function placeOf(name) {
 }
 
 /** More are folded away. */
-const MOST_CARDS = 12;
+const MOST_CARDS = 6;
 
 function todoSection() {
   const notes = [...report.diagnostics].sort((a, b) => (b.severity === "warning") - (a.severity === "warning"));
