@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,12 +71,13 @@ def _shown(found: Estimate, slowest: int | None) -> Iterator[RenderableType]:
     yield _layers(found, slowest)
     yield _bounds(found.table)
     yield Text(total_text(found.table), style="bold")
-    why = Counter({cost.extrapolated: 0.0 for cost in found.table.layers if cost.extrapolated})
+    why: dict[str, float] = {}
     for cost in found.table.layers:
         if cost.extrapolated:
-            why[cost.extrapolated] += cost.ms
+            why[cost.extrapolated] = why.get(cost.extrapolated, 0.0) + cost.ms
     if why:
-        parts = ", ".join(f"{reason} {milliseconds(ms)} ms" for reason, ms in why.most_common())
+        ordered = sorted(why.items(), key=lambda part: -part[1])
+        parts = ", ".join(f"{reason} {milliseconds(ms)} ms" for reason, ms in ordered)
         yield Text(f"beyond what the model was fitted on: {parts}", style="yellow")
 
 

@@ -216,8 +216,7 @@ def check_latency_model(model: LatencyModel, problem: LatencyProblem) -> None:
     place = f"latency model {model.name}"
     for name, work in problem.works.items():
         found: dict[tuple[int, int, int], LayerCost] = {}
-        for widths in product((8, 16), repeat=3):
-            read, out, weights = widths
+        for read, out, weights in product((8, 16), (8, 16), (8, 16)):
             reads = {tensor.name: read for tensor in work.inputs}
             cost = model.layer_ms(work, reads, out, weights)
             if cost.layer != name:
@@ -226,7 +225,7 @@ def check_latency_model(model: LatencyModel, problem: LatencyProblem) -> None:
                 raise PluginError(f"the cost of {name} should be a finite time, found {cost.ms}", place=place)
             if model.layer_ms(work, reads, out, weights) != cost:
                 raise PluginError(f"the cost of {name} is another one the second time", place=place)
-            found[widths] = cost
+            found[read, out, weights] = cost
         for narrow, wide in product(found, repeat=2):
             wider = all(one <= other for one, other in zip(narrow, wide, strict=True))
             if wider and found[wide].ms < found[narrow].ms:
