@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("lowtide.cli.compare:command", "Show the error of every layer, worst first."),
     "evaluate": ("lowtide.cli.evaluate:command", "Measure a task metric, float beside fixed."),
     "check": ("lowtide.cli.check:command", "Say without data what a compile would meet."),
+    "estimate": ("lowtide.cli.estimate:command", "Estimate how long each layer takes on a device."),
     "diff": ("lowtide.cli.diff:command", "Show what differs between two output folders."),
     "inspect": ("lowtide.cli.inspect:command", "Show tensors, ranges and scales."),
     "opt": ("lowtide.cli.opt:command", "Run passes on the text form of a graph."),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lowtide.cli.compile import required
 from lowtide.cli.context import registry_of, stdout
+from lowtide.cli.estimate import total_text
 from lowtide.cli.shared import given_options, option_options
 from lowtide.compiler.check import Preflight, check
 from lowtide.compiler.request import CompileRequest
@@ -82,6 +83,8 @@ def _summary(found: Preflight) -> Table:
     )
     for row in rows:
         table.add_row(*map(Text, row))
+    if found.latency is not None:
+        table.add_row("latency", Text(total_text(found.latency)))
     return table
 
 
@@ -162,6 +165,7 @@ def _as_json(found: Preflight) -> dict[str, Any]:
             }
             for entry in found.findings
         ],
+        "latency_ms": None if found.latency is None else found.latency.total_ms,
         "inferred": found.inferred,
         "needs_data": list(found.needs_data),
         "diagnostics": [

@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 
 from lowtide.compiler.floats import read_encodings
+from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
 from lowtide.ir import Layer, layers
+from lowtide.latency import LatencyTable
 from lowtide.precision import quantized_values
 from lowtide.quantize.legal import Finding
 from lowtide.target import place
@@ -23,12 +25,14 @@ class Preflight:
         layers: all layers of the prepared network.
         findings: scales of a quantized network that do not suit the device.
         inferred: tensors of a quantized network that take their parameters from another, with that one.
+        latency: what a frame takes; ``None`` for a device without latency model.
         needs_data: tensors whose ranges only calibration can give.
     """
 
     compilation: Compilation
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...] = ()
+    latency: LatencyTable | None = None
     inferred: dict[str, str] = attrs.field(factory=dict[str, str])
     needs_data: tuple[str, ...] = ()
 
@@ -50,21 +54,22 @@ def check(request: CompileRequest) -> Preflight:
     c.placement = place(c.graph, c.target, c.options, c.diagnostics)
     found = layers(c.graph)
     if c.is_float:
-        return Preflight(compilation=c, layers=found)
+        return Preflight(compilation=c, latency=estimate_codes(c), layers=found)
     if c.prequantized:
         return _quantized(c, found)
     c.encodings = read_encodings(c)
     values = quantized_values(c.graph, c.target, c.placement)
     missing = tuple(value.name for value in values if value.name not in c.encodings.ranges)
-    return Preflight(compilation=c, layers=found, needs_data=missing)
+    return Preflight(compilation=c, latency=estimate_codes(c), layers=found, needs_data=missing)
 
 
 def _quantized(c: Compilation, found: tuple[Layer, ...]) -> Preflight:
     if c.target.keeps_codes:
-        return Preflight(compilation=c, layers=found)
+        return Preflight(compilation=c, latency=estimate_codes(c), layers=found)
     legal, inferred = examine(c)
     return Preflight(
         compilation=c,
+        latency=estimate_codes(c),
         layers=found,
         findings=tuple(legal.findings),
         inferred=inferred.from_others,

@@ -71,7 +71,7 @@ def quantize_float(c: Compilation) -> None:
     missing = [name for name in values if name not in known]
     recipe = _recipe(c, known, missing)
     bench = workbench(c, recipe, known, missing)
-    plan = _widths(c)
+    plan = assign_widths(c)
     attempt = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
     adopt(c, _improved(c, bench, attempt, recipe.trials))
     _set_biases(c)
@@ -214,7 +214,7 @@ def read_encodings(c: Compilation) -> Encodings:
     return merge(found)
 
 
-def _widths(c: Compilation) -> PrecisionPlan:
+def assign_widths(c: Compilation) -> PrecisionPlan:
     """Ask the strategy for widths, let what is known win, and check the answer."""
     registry, options = c.request.registry, c.options
     problem = PrecisionProblem(

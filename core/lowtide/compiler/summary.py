@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from lowtide.compiler.floats import decibels
+from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
+from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, ErrorSum, LayerError
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec
@@ -38,6 +40,8 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
     errors = {error.layer: error for error in measurement.layers} if measurement else {}
     found = layers(compilation.graph)
     makers = {value: layer.name for layer in found for value in layer.outputs}
+    latency = estimate_codes(compilation)
+    costs = {cost.layer: cost for cost in latency.layers} if latency else {}
     return Report(
         lowtide_version=VERSION,
         model=_model(compilation, digests),
@@ -46,8 +50,12 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         ranges_from="the codes of the model" if compilation.prequantized else compilation.encodings.origin,
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
+        latency_ms=latency.total_ms if latency else None,
         inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
-        layers=tuple(_layer(compilation, layer, errors.get(layer.name), makers) for layer in found),
+        layers=tuple(
+            _layer(compilation, layer, errors.get(layer.name), costs.get(layer.name), makers)
+            for layer in found
+        ),
         outputs=tuple(_outputs(compilation)),
         agreement=_agreement(compilation),
         passes=tuple(_pass(stage, run) for stage, run in compilation.runs),
@@ -211,7 +219,11 @@ def _histogram(compilation: Compilation, tensor: str) -> HistogramReport | None:
 
 
 def _layer(
-    compilation: Compilation, layer: Layer, error: LayerError | None, makers: Mapping[Value, str]
+    compilation: Compilation,
+    layer: Layer,
+    error: LayerError | None,
+    cost: LayerCost | None,
+    makers: Mapping[Value, str],
 ) -> LayerReport:
     assignment = compilation.placement.of(layer.name)
     quant = layer.output.type.quant
@@ -242,6 +254,8 @@ def _layer(
         sqnr_isolated_db=isolated.sqnr_db if isolated else None,
         sqnr_cumulative_db=error.cumulative.sqnr_db if error else None,
         max_error=error.cumulative.largest if error else None,
+        latency_ms=cost.ms if cost else None,
+        bound=cost.bound if cost else "",
     )
 
 

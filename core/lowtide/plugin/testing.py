@@ -24,6 +24,7 @@ from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statist
 from lowtide.compiler.recipe import check_recipe, recipe_of
 from lowtide.errors import PluginError
 from lowtide.ir import Array, Graph
+from lowtide.latency import LatencyModel, LatencyProblem, LayerCost, latency_model, uniform_plan
 from lowtide.options import CompileOptions
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
@@ -38,7 +39,14 @@ from lowtide.plugin.specs import (
 )
 from lowtide.target import load_target
 
-__all__ = ["check_calibrator", "check_pass", "check_plugin", "check_statistic", "check_target"]
+__all__ = [
+    "check_calibrator",
+    "check_latency_model",
+    "check_pass",
+    "check_plugin",
+    "check_statistic",
+    "check_target",
+]
 
 _OPTIONS = {bool, int, float, str, type(None)}
 _FORMATS = (
@@ -98,7 +106,11 @@ def _check_spec(spec: Spec) -> None:
         wrong = [suffix for suffix in spec.suffixes if suffix != suffix.lower() or not suffix.startswith(".")]
         if wrong:
             raise PluginError(f"a suffix is a dot and lower-case letters, found {wrong[0]!r}", place=place)
-    if isinstance(found, type) and issubclass(found, Statistic | Calibrator) and found.name != spec.name:
+    if (
+        isinstance(found, type)
+        and issubclass(found, Statistic | Calibrator | LatencyModel)
+        and found.name != spec.name
+    ):
         raise PluginError(f"{spec.implementation} has the name {found.name!r}", place=place)
 
 
@@ -170,11 +182,11 @@ def check_pass(
 
 
 def check_target(name: str, registry: Registry) -> None:
-    """Check a device: its description, those it extends, every expression in its constraints, its recipes.
+    """Check a device: its description, those it extends, all expressions, its recipes, its latency model.
 
     Args:
         name: the device.
-        registry: provides it, what it extends, and the passes of its pipelines.
+        registry: provides it, what it extends, the passes of its pipelines and its latency model.
 
     Raises:
         UnknownNameError: when nobody provides it.
@@ -186,6 +198,51 @@ def check_target(name: str, registry: Registry) -> None:
     parse_pipeline(target.prepare, registry)
     for lines in target.recipes.values():
         check_recipe(recipe_of(lines, CompileOptions()), registry)
+    if target.latency is not None:
+        latency_model(target, registry)
+
+
+def check_latency_model(model: LatencyModel, problem: LatencyProblem) -> None:
+    """Check that a latency model keeps its contract on a network.
+
+    Args:
+        model: with the options that it should be checked with.
+        problem: a placed network; one with layers of many kinds, some of them on the host, shows most.
+
+    Raises:
+        PluginError: when a cost is no finite time, belongs to another layer, differs the second time or falls
+            when a tensor gets wider, or when the sum is not that of the layers.
+    """
+    place = f"latency model {model.name}"
+    for name, work in problem.works.items():
+        found: dict[tuple[int, int, int], LayerCost] = {}
+        for read, out, weights in product((8, 16), (8, 16), (8, 16)):
+            reads = {tensor.name: read for tensor in work.inputs}
+            cost = model.layer_ms(work, reads, out, weights)
+            if cost.layer != name:
+                raise PluginError(f"the cost of {name} is said to be that of {cost.layer}", place=place)
+            if not (math.isfinite(cost.ms) and cost.ms >= 0):
+                raise PluginError(f"the cost of {name} should be a finite time, found {cost.ms}", place=place)
+            if model.layer_ms(work, reads, out, weights) != cost:
+                raise PluginError(f"the cost of {name} is another one the second time", place=place)
+            found[read, out, weights] = cost
+        for narrow, wide in product(found, repeat=2):
+            wider = all(one <= other for one, other in zip(narrow, wide, strict=True))
+            if wider and found[wide].ms < found[narrow].ms:
+                raise PluginError(
+                    f"{name} is faster with input, output and parameters of {wide} than of {narrow} bits",
+                    place=place,
+                )
+    _check_sum(model, problem, place)
+
+
+def _check_sum(model: LatencyModel, problem: LatencyProblem, place: str) -> None:
+    table = model.layer_costs(problem, uniform_plan(problem.graph, problem.target, problem.placement, 8))
+    if [cost.layer for cost in table.layers] != list(problem.works):
+        raise PluginError("the table should have every layer once, in executable order", place=place)
+    total = table.call_ms + sum(cost.ms for cost in table.layers)
+    if not math.isclose(table.total_ms, total, rel_tol=1e-9, abs_tol=1e-12):
+        raise PluginError(f"the total {table.total_ms} is not the sum of the layers, {total}", place=place)
 
 
 def check_statistic(statistic: type[Statistic], frames: Sequence[Array] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -11,6 +11,7 @@ import attrs
 from lowtide.latency import Bound, LatencyModel, LatencyProblem, LayerCost, LayerWork, MatrixWork, TensorWork
 
 FLOAT_BYTES = 4
+WIDEST_CODES = 16
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -81,10 +82,8 @@ class Roofline(LatencyModel):
             return _cost(layer, self._host_ms(layer), "host", size, "layers on the host")
         if not (layer.matrices or layer.vector_ops or layer.function_ops):
             return _cost(layer, 0.0, "overhead", size)
-        operand = max((bits for _, bits in read), default=8)
-        if layer.parameters:
-            operand = max(operand, weight_bits)
-        widest = max(operand, out_bits)
+        operand = _code_bits([*(bits for _, bits in read), *([weight_bits] if layer.parameters else [])])
+        widest = max(operand, _code_bits([out_bits]))
         outside = parameters + sum(self._outside(tensor, bits) for tensor, bits in tensors)
         us: dict[Bound, float] = {
             "compute": self._products(layer, operand) / self.clock_ghz * 1e-3,
@@ -136,6 +135,11 @@ class Roofline(LatencyModel):
         return (
             self.host_us * 1e-3 + (layer.macs + layer.vector_ops + layer.function_ops) / self.host_gops * 1e-6
         )
+
+
+def _code_bits(widths: Iterable[int]) -> int:
+    """The widest of some codes; float numbers and indices, which are wider, are converted on the way."""
+    return max((bits for bits in widths if bits <= WIDEST_CODES), default=8)
 
 
 def _why(layer: LayerWork, widest: int) -> str:
