@@ -181,7 +181,8 @@ class Lowering:
 
     def window(self, nodes: Iterable[Node], made: QuantParams) -> Window | None:
         """The codes behind nodes that follow a head, ``None`` when they are more than a clamp."""
-        low, high = limits(made)
+        lowest, highest = limits(made)
+        low, high = lowest, highest
         for node in nodes:
             if node.op == "Relu":
                 low = max(low, 0)
@@ -191,6 +192,8 @@ class Lowering:
                 high = min(high, self.code(bounds[1], made)) if bounds[1] is not None else high
             else:
                 return None
+        # Limits may lie where the type has no codes: then every result is its end on that side.
+        low, high = (min(max(end, lowest), highest) for end in (low, high))
         return Window(low, high)
 
     def code(self, number: float, made: QuantParams) -> int:
