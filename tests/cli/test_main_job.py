@@ -78,14 +78,17 @@ def test_the_model_file_runs_on_onnx_runtime_with_the_results_of_lowtide_run(
     assert run("run", compiled, "--data", TEST, "--frames", 20, "--output", "results.npz").status == 0
     with np.load("results.npz") as results, np.load(TEST) as data:
         scores = results["logits"]
-        session = ort.InferenceSession(compiled / "model.onnx", providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        # Fused integer kernels saturate sums of two products on machines without VNNI instructions.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        session = ort.InferenceSession(compiled / "model.onnx", options, providers=["CPUExecutionProvider"])
         chosen = [data["image"][k * len(data["image"]) // 20] for k in range(20)]
         plain = np.stack(
             [np.asarray(session.run(None, {"image": x[None].astype(np.float32)})[0]) for x in chosen]
         )
     step = np.abs(scores).max() / 127
-    assert np.abs(scores - plain).max() < 8 * step
-    assert (scores.argmax(-1) == plain.argmax(-1)).mean() > 0.9
+    assert np.abs(scores - plain).max() < 2 * step
+    assert np.array_equal(scores.argmax(-1), plain.argmax(-1))
 
 
 def test_float_mode_gives_the_outputs_of_the_original_model(run: Run, compiled: Path) -> None:

@@ -20,6 +20,9 @@ from lowtide.quantize.operands import MacOperands, by_output_channel
 
 BYTE = 256
 
+PLANAR = 4
+"""Axes of ``[N, C, H, W]``."""
+
 
 @attrs.frozen
 class Accumulator:
@@ -29,13 +32,17 @@ class Accumulator:
         name: the tensor.
         wide: whether it is float64.
         bound: the largest magnitude that it can have, the bias included.
-        activation_bits: width of what was multiplied.
+        channels: how many there are along axis 1; 0 where channels are not there.
+        planes: the same for ``[N, C, H, W]``, else 0.
+        negative: whether it may be negative.
     """
 
     name: str
     wide: bool
     bound: float
-    activation_bits: int = 8
+    channels: int = 0
+    planes: int = 0
+    negative: bool = True
 
 
 @attrs.frozen(eq=False)
@@ -55,7 +62,16 @@ class Product:
     window: tuple[int, int]
     weights: Array
     bias: Array
-    activation_bits: int = 8
+
+    @property
+    def channels(self) -> int:
+        """How many channels the result has along axis 1; 0 where they are elsewhere."""
+        return 0 if self.node.op == "MatMul" else self.bias.size
+
+    @property
+    def planes(self) -> int:
+        """How many channels a result ``[N, C, H, W]`` has, else 0."""
+        return self.channels if self.node.output.type.rank == PLANAR else 0
 
     @property
     def bound(self) -> int:
@@ -84,7 +100,7 @@ def product_of(node: Node, operands: MacOperands, source: str) -> Product:
     assert weights.constant is not None  # noqa: S101 - weights are constant
     zero = weights.type.quant.zero_point[0]
     codes = weights.constant.array().astype(np.int64) - zero
-    return Product(node, source, limits(quant), codes, _bias(node, operands, codes), quant.bits)
+    return Product(node, source, limits(quant), codes, _bias(node, operands, codes))
 
 
 def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
@@ -105,7 +121,7 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
     """Add the nodes that sum the products and the bias."""
     if product.bound < PROVEN:
         name = multiply(b, product, product.weights, product.bias)
-        return Accumulator(name, wide=False, bound=product.bound, activation_bits=product.activation_bits)
+        return Accumulator(name, False, product.bound, product.channels, product.planes)
     total: str | None = None
     for source, window, power in _activation_parts(b, product):
         for weights, exponent in _weight_parts(product.weights):
@@ -118,7 +134,7 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
     assert total is not None  # noqa: S101 - there is at least one part
     if product.bias.any():
         total = b.node("Add", [total, b.constant(along_channels(product.node, product.bias), np.float64)])
-    return Accumulator(total, wide=True, bound=product.bound, activation_bits=product.activation_bits)
+    return Accumulator(total, True, product.bound, product.channels, product.planes)
 
 
 def multiply(b: Builder, product: Product, weights: Array, bias: Array | None) -> str:
@@ -146,11 +162,35 @@ def along_channels(node: Node, values: Array) -> Array:
     return values.reshape((1, -1, *(1,) * (rank - 2)))
 
 
+def by_channel(product: Product, factor: Array) -> Array:
+    """Factors per output channel in a shape that broadcasts against the weights."""
+    node = product.node
+    if np.all(factor == factor[0]):
+        return np.asarray(factor[0])
+    match node.op:
+        case "Conv":
+            return factor.reshape((-1, *(1,) * (product.weights.ndim - 1)))
+        case "Gemm":
+            return factor.reshape((-1, 1)) if node.int_attribute("transB", 0) else factor.reshape((1, -1))
+        case "ConvTranspose":
+            group = node.int_attribute("group", 1)
+            inputs, outputs = product.weights.shape[:2]
+            by_group = factor.reshape((group, 1, outputs)).repeat(inputs // group, axis=1)
+            return by_group.reshape((inputs, outputs, *(1,) * (product.weights.ndim - 2)))
+        case _:
+            return factor
+
+
 def _activation_parts(b: Builder, product: Product) -> Iterator[tuple[str, tuple[int, int], int]]:
     """The activation as parts with their limits and factor."""
     low, high = product.window
     if max(-low, high) < BYTE:
         yield product.source, product.window, 1
+        return
+    if product.planes and product.node.value(0).type.rank == PLANAR:
+        lower, upper = b.split(product.source, product.node.value(0).type.static_shape[1], BYTE)
+        yield upper, ((low - BYTE // 2) // BYTE, (high + BYTE // 2) // BYTE), BYTE
+        yield lower, (-BYTE // 2, BYTE // 2), 1
         return
     scaled = b.node("Mul", [product.source, b.constant(1 / BYTE)])
     upper = b.node("Floor", [scaled])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lowtide.exact.accumulate import PLANAR
 from lowtide.exact.builder import PROVEN, Builder, largest
 from lowtide.exact.codes import aligned_factors
 from lowtide.exact.profile import Profile
@@ -18,23 +19,45 @@ def add_nodes(
     assert first is not None  # noqa: S101 - the caller checks
     assert second is not None  # noqa: S101 - the caller checks
     sign = -1 if node.op == "Sub" else 1
+    planes = _planes(node)
     if profile.addition == "float32":
         factors = [np.float32(quant.scale[0]) / np.float32(made.scale[0]) for quant in (first, second)]
+        # Products are rounded before they are added, and so never a part of a convolution.
         parts = [
-            b.node("Mul", [name, b.constant(float(factor))])
+            b.clip(name, -PROVEN, PROVEN) if factor == 1 else b.node("Mul", [name, b.constant(float(factor))])
             for name, factor in zip(sources, (factors[0], sign * factors[1]), strict=True)
         ]
         most = sum(float(f) * largest(quant) for f, quant in zip(factors, (first, second), strict=True))
-        return b.round(b.node("Add", parts), most + 1)
+        return b.round(b.node("Add", parts), most + 1, planes=planes)
     if profile.addition not in {"multiplier", "shift"}:
         return None
     mantissas, shift = aligned_factors((first.scale[0], second.scale[0], made.scale[0]))
+    while shift > 0 and not any(mantissa & 1 for mantissa in mantissas):
+        mantissas, shift = (mantissas[0] >> 1, mantissas[1] >> 1), shift - 1
     reach = mantissas[0] * largest(first) + mantissas[1] * largest(second) + (1 << max(0, shift - 1))
+    factors64 = (mantissas[0] * 2.0**-shift, sign * mantissas[1] * 2.0**-shift)
+    if planes and 2 * reach < PROVEN and shift >= 0:
+        # Half of the last bit lets ties go up.
+        tie = 2.0 ** -(shift + 1) if shift else None
+        scaled = [
+            b.planes(sources[0], planes, factors64[0], tie),
+            b.planes(sources[1], planes, factors64[1]),
+        ]
+        return b.round(b.node("Add", scaled), reach * 2.0**-shift, planes=planes)
     kind = np.float32 if reach < PROVEN else np.float64
     named = sources if kind is np.float32 else (b.wide(sources[0]), b.wide(sources[1]))
-    scaled = [
-        b.node("Mul", [name, b.constant(mantissa * 2.0**-shift, kind)])
-        for name, mantissa in zip(named, (mantissas[0], sign * mantissas[1]), strict=True)
+    parts = [
+        b.node("Mul", [name, b.constant(factor, kind)]) for name, factor in zip(named, factors64, strict=True)
     ]
-    total = b.node("Floor", [b.node("Add", [b.node("Add", scaled), b.constant(0.5, kind)])])
+    total = b.node("Floor", [b.node("Add", [b.node("Add", parts), b.constant(0.5, kind)])])
     return total if kind is np.float32 else b.narrow(total)
+
+
+def _planes(node: Node) -> int:
+    """How many channels both tensors ``[N, C, H, W]`` and their sum have, else 0."""
+    shapes = {value.type.shape for value in (node.value(0), node.value(1), node.output)}
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or shape is None or len(shape) != PLANAR:
+        return 0
+    channels = shape[1]
+    return channels if isinstance(channels, int) else 0

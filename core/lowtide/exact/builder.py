@@ -7,6 +7,7 @@ padding needs no thought.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from lowtide.runtime import Session
 
 PROVEN = 1 << 24
 """Integers of smaller magnitude add up in float32 without rounding."""
+
+MAGIC = 1.5 * 2.0**23
+"""Added in float32, it leaves the nearest integer in the last bits of numbers below 2^22."""
 
 FUSIONS = ("ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion")
 """Rewrites of ONNX Runtime that move a factor into weights and so make them no integers any more."""
@@ -48,6 +52,7 @@ class Builder:
     Attributes:
         codes: the tensor with the codes of a value, less their zero point.
         real: the tensor with the real numbers of a value.
+        digits: the lower and the upper digit of a tensor, by what the upper counts.
     """
 
     steps: list[onnx.NodeProto | Step] = attrs.field(factory=list["onnx.NodeProto | Step"])
@@ -55,6 +60,9 @@ class Builder:
     codes: dict[Value, str] = attrs.field(factory=dict[Value, str])
     real: dict[Value, str] = attrs.field(factory=dict[Value, str])
     types: dict[str, int] = attrs.field(factory=dict[str, int])
+    digits: dict[tuple[str, int], tuple[str, str]] = attrs.field(
+        factory=dict[tuple[str, int], tuple[str, str]]
+    )
     _count: int = 0
 
     def fresh(self) -> str:
@@ -93,7 +101,14 @@ class Builder:
         """Limits on both sides."""
         return self.node("Clip", [name, self.constant(low, dtype), self.constant(high, dtype)])
 
-    def round(self, name: str, bound: float, dtype: type[np.generic] = np.float32) -> str:
+    def round(
+        self,
+        name: str,
+        bound: float,
+        dtype: type[np.generic] = np.float32,
+        *,
+        planes: int = 0,
+    ) -> str:
         """To the nearest integer, ties to even.
 
         Numbers below 2^22, or 2^51 in float64, are rounded by the addition of one so large that its last bit
@@ -102,8 +117,33 @@ class Builder:
         mantissa = 22 if dtype is np.float32 else 51
         if bound >= 1 << mantissa:
             return self.node("Round", [name])
+        if planes and dtype is np.float32:
+            return self.planes(self.planes(name, planes, 1.0, MAGIC), planes, 1.0, -MAGIC)
         magic = self.constant(1.5 * 2.0 ** (mantissa + 1), dtype)
         return self.node("Sub", [self.node("Add", [name, magic]), magic])
+
+    def planes(
+        self, name: str, channels: int, factor: Array | float, offset: Array | float | None = None
+    ) -> str:
+        """Every plane of ``[N, C, H, W]`` times its factor, plus its offset, in float32.
+
+        A depthwise convolution, because ONNX Runtime keeps the blocked layout of its convolutions through it.
+        The product must be exact, or there must be no offset: whether both are rounded at once is open.
+        """
+        weights = np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (channels,))
+        operands = [name, self.constant(weights.reshape((-1, 1, 1, 1)))]
+        if offset is not None:
+            operands.append(self.constant(np.broadcast_to(np.asarray(offset, np.float64), (channels,))))
+        return self.node("Conv", operands, {"group": channels, "kernel_shape": [1, 1]})
+
+    def split(self, name: str, channels: int, base: int) -> tuple[str, str]:
+        """Integers on planes as lower + base * upper, the lower around zero; the base is a power of two."""
+        if (name, base) not in self.digits:
+            raised = self.planes(name, channels, 1 / base, MAGIC)
+            upper = self.planes(raised, channels, 1.0, -MAGIC)
+            taken = self.planes(upper, channels, -float(base))
+            self.digits[name, base] = (self.node("Add", [taken, name]), upper)
+        return self.digits[name, base]
 
     def wide(self, name: str) -> str:
         """The same numbers in float64."""
@@ -124,6 +164,19 @@ def largest(quant: QuantParams) -> int:
     """The largest magnitude of a code less the zero point."""
     low, high = limits(quant)
     return max(-low, high)
+
+
+@attrs.frozen
+class Window:
+    """The codes less the zero point that a layer may give: those of its type within its activation."""
+
+    low: int
+    high: int
+
+    @property
+    def reach(self) -> int:
+        """The largest magnitude."""
+        return max(self.high, -self.low)
 
 
 @attrs.frozen(eq=False)
@@ -162,6 +215,7 @@ class Program:
                 runs[-1].append(step)
             else:
                 runs.append([step])
+        readers = Counter(name for run in runs for name in _read(run))
         needed = set(wanted)
         parts: list[_Segment | Step] = []
         for run in reversed(runs):
@@ -173,8 +227,12 @@ class Program:
             inputs = {name for node in run for name in node.input if name} - made - builder.constants.keys()
             outputs = tuple(sorted(made & needed))
             if outputs:
+                own = [name for name in _read(run) if readers[name] == 1]
                 parts.append(_segment(builder, run, sorted(inputs), outputs, feeds))
                 needed |= inputs
+                # Weights are in the session now, and held twice would double the memory.
+                for name in own:
+                    builder.constants.pop(name, None)
         read = {name for part in parts if isinstance(part, Step) for name in part.inputs}
         constants = {name: array for name, array in builder.constants.items() if name in read}
         return cls(tuple(reversed(parts)), constants)
@@ -188,6 +246,13 @@ class Program:
             else:
                 part.run(tensors)
         return tensors
+
+
+def _read(run: list[onnx.NodeProto] | Step) -> set[str]:
+    """The names that a part reads."""
+    if isinstance(run, Step):
+        return set(run.inputs)
+    return {name for node in run for name in node.input}
 
 
 def _segment(

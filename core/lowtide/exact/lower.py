@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import attributes_of, product_of
+from lowtide.exact.accumulate import Accumulator, attributes_of, product_of
 from lowtide.exact.addition import add_nodes
-from lowtide.exact.builder import Builder, limits
+from lowtide.exact.builder import Builder, Window, largest, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
 from lowtide.exact.pooling import average, mean
 from lowtide.exact.profile import Profile
-from lowtide.exact.requantize import Window, requantize_product
+from lowtide.exact.requantize import requantize, requantize_product
 from lowtide.exact.softmax import softmax
-from lowtide.exact.tables import apply_binary, apply_unary
+from lowtide.exact.tables import TABLE_BITS, apply_binary, apply_unary
 from lowtide.ir import Array, Layer, Node, QuantParams, Value
 from lowtide.quantize.operands import data_operands, mac_operands
 
@@ -126,7 +127,7 @@ class Lowering:
         reads = [head.value(position) for position in data_operands(head)]
         if made is None or not reads or any(value.type.quant is None for value in reads):
             return False
-        window = self.window(layer, made)
+        window = self.window(layer.nodes[1:], made)
         if window is None:
             return len(layer.nodes) > 1 and self.table(layer, reads)
         if mac_operands(head) is not None:
@@ -148,6 +149,9 @@ class Lowering:
         assert quant is not None  # noqa: S101 - the caller checks
         if can_move(node):
             return self.move(node, reads)
+        if node.op in {"Clip", "Relu"} and (limited := self.limit(node, reads[0], made)) is not None:
+            self.b.codes[node.output] = limited
+            return True
         result: str | None = None
         if node.op == "ReduceMean" and (axes := _axes(node)) is not None:
             result = mean(self.b, node, self.codes_of(reads[0]), axes, self.profile)
@@ -160,10 +164,26 @@ class Lowering:
         self.b.codes[node.output] = result
         return True
 
-    def window(self, layer: Layer, made: QuantParams) -> Window | None:
-        """The codes that a layer may give, ``None`` when behind its head is more than a clamp."""
-        low, high = limits(made)
-        for node in layer.nodes[1:]:
+    def limit(self, node: Node, source: Value, made: QuantParams) -> str | None:
+        """A clamp of wide codes; ``None`` where a table does it."""
+        quant, window = source.type.quant, self.window((node,), made)
+        assert quant is not None  # noqa: S101 - the caller checks
+        if window is None or quant.bits <= TABLE_BITS:
+            return None
+        codes = self.codes_of(source)
+        if quant == made:
+            return self.b.clip(codes, window.low, window.high)
+        factor = quant.scale[0] / made.scale[0]
+        if self.profile.convolution == "shift" and not math.log2(factor).is_integer():
+            return None
+        found = Accumulator(codes, wide=False, bound=largest(quant))
+        return requantize(self.b, found, np.asarray(factor), self.profile.convolution, window)
+
+    def window(self, nodes: Iterable[Node], made: QuantParams) -> Window | None:
+        """The codes behind nodes that follow a head, ``None`` when they are more than a clamp."""
+        lowest, highest = limits(made)
+        low, high = lowest, highest
+        for node in nodes:
             if node.op == "Relu":
                 low = max(low, 0)
             elif node.op == "Clip":
@@ -172,6 +192,8 @@ class Lowering:
                 high = min(high, self.code(bounds[1], made)) if bounds[1] is not None else high
             else:
                 return None
+        # Limits may lie where the type has no codes: then every result is its end on that side.
+        low, high = (min(max(end, lowest), highest) for end in (low, high))
         return Window(low, high)
 
     def code(self, number: float, made: QuantParams) -> int:

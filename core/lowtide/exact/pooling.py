@@ -7,7 +7,7 @@ import math
 import attrs
 import numpy as np
 
-from lowtide.exact.builder import Builder, limits
+from lowtide.exact.builder import Builder, Window, limits
 from lowtide.exact.codes import requantized
 from lowtide.exact.fixedpoint import (
     Multiplier,
@@ -16,7 +16,6 @@ from lowtide.exact.fixedpoint import (
     round_half_away_division,
 )
 from lowtide.exact.profile import Profile
-from lowtide.exact.requantize import Window
 from lowtide.exact.tables import apply_unary
 from lowtide.ir import Array, Node, QuantParams
 

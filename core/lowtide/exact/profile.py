@@ -82,10 +82,10 @@ PROFILES: Mapping[str, Profile] = {
         ),
         Profile(
             name="multiplier",
-            summary="31-bit multipliers, rounded twice, as TensorFlow Lite does in convolutions",
+            summary="31-bit multipliers, rounded twice, in products; 16-bit multipliers in sums",
             convolution="double",
             dense="double",
-            addition="tflite",
+            addition="multiplier",
             mean="division",
             softmax="float",
             half="even",

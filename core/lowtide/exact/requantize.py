@@ -6,8 +6,9 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import Accumulator, Product, accumulate, along_channels, multiply
-from lowtide.exact.builder import PROVEN, Builder
+from lowtide.exact.accumulate import Accumulator, Product, accumulate, along_channels, by_channel, multiply
+from lowtide.exact.builder import PROVEN, Builder, Window
+from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
     Multiplier,
     Rounding,
@@ -30,13 +31,11 @@ LONGEST_NUDGED = 12
 LARGEST_MANTISSA = 2.0**31
 """Above the mantissa of every multiplier."""
 
+LARGEST_SHIFTED = 61
+"""Bits of int64 that products may take."""
 
-@attrs.frozen
-class Window:
-    """The codes less the zero point that a layer may give: those of its type within its activation."""
-
-    low: int
-    high: int
+LARGEST_WHOLE = 2.0**31 - 1
+"""What a conversion to int32 takes."""
 
 
 def requantize_product(b: Builder, product: Product, scales: Array, how: Requantize, window: Window) -> str:
@@ -49,82 +48,102 @@ def requantize_product(b: Builder, product: Product, scales: Array, how: Requant
         how: see `lowtide.exact.profile.Profile`.
         window: what the result is limited to.
     """
-    if how == "shift" and product.bound < PROVEN // 2:
-        return _folded_shift(b, product, scales, window)
+    if how == "shift":
+        factor = np.broadcast_to(np.asarray(scales, np.float64).reshape(-1), product.bias.shape)
+        if product.bound < PROVEN // 2:
+            return _folded_shift(b, product, factor, window)
+        if (made := shift_in_digits(b, product, factor, window)) is not None:
+            return made
     found = accumulate(b, product)
     shaped = along_channels(product.node, np.asarray(scales, np.float64))
     return requantize(b, found, shaped, how, window)
 
 
-def _folded_shift(b: Builder, product: Product, scales: Array, window: Window) -> str:
-    """Powers of two move into weights and bias, where they change no mantissa; then round down and limit."""
-    factor = np.broadcast_to(np.asarray(scales, np.float64).reshape(-1), product.bias.shape)
-    weights = product.weights * _by_channel(product, factor)
-    # Half a step makes rounding down to rounding to nearest, but a factor of 1 rounds nothing.
-    bias = product.bias * factor + np.where(factor < 1, 0.5, 0.0)
-    # Limits that are integers may come before rounding, where they fuse with the convolution.
-    return b.node("Floor", [b.clip(multiply(b, product, weights, bias), window.low, window.high)])
+def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -> str:
+    """Powers of two move into weights and bias, where they change no mantissa; then round, ties up.
 
+    Limits that are integers may come before rounding, where they fuse with the convolution.
+    """
+    # Half of the last bit decides ties; a factor of 1 rounds nothing.
+    tie = np.where(factor < 1, factor / 2, 0.0)
+    if product.planes:
 
-def _by_channel(product: Product, factor: Array) -> Array:
-    """Factors per output channel in a shape that broadcasts against the weights."""
-    node = product.node
-    if np.all(factor == factor[0]):
-        return np.asarray(factor[0])
-    match node.op:
-        case "Conv":
-            return factor.reshape((-1, *(1,) * (product.weights.ndim - 1)))
-        case "Gemm":
-            return factor.reshape((-1, 1)) if node.int_attribute("transB", 0) else factor.reshape((1, -1))
-        case "ConvTranspose":
-            group = node.int_attribute("group", 1)
-            inputs, outputs = product.weights.shape[:2]
-            by_group = factor.reshape((group, 1, outputs)).repeat(inputs // group, axis=1)
-            return by_group.reshape((inputs, outputs, *(1,) * (product.weights.ndim - 2)))
-        case _:
-            return factor
+        def total(sign: int, offset: int) -> str:
+            weights = product.weights * by_channel(product, sign * factor)
+            return multiply(b, product, weights, offset + sign * (product.bias * factor + tie))
+
+        room = PROVEN // 2 - product.bound
+        return rounded_planes(b, total, window, product.planes, bool(np.all(window.high <= room * factor)))
+    weights = product.weights * by_channel(product, factor)
+    half = np.where(factor < 1, 0.5, 0.0)
+    made = multiply(b, product, weights, product.bias * factor + half)
+    return b.node("Floor", [b.clip(made, window.low, window.high)])
 
 
 def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, window: Window) -> str:
     """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
-        limited = b.clip(b.node("Mul", [narrow, b.constant(scales)]), window.low, window.high)
-        return b.round(limited, max(window.high, -window.low))
+        if found.planes:
+            scaled = b.planes(narrow, found.planes, scales)
+        else:
+            scaled = b.node("Mul", [narrow, b.constant(scales)])
+        return b.round(b.clip(scaled, window.low, window.high), window.reach, planes=found.planes)
     if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
         found = _saturated(b, found, scales, window)
-    wide = found.name if found.wide else b.wide(found.name)
-    if how == "shift":
-        scaled = b.node("Mul", [wide, b.constant(scales, np.float64)])
-        made = b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
-    else:
-        if how != "full":
-            by = quantize_multiplier(scales)
-            one: Requantize = how if how == "double" else "single"
-            by = reduced(by) if how == "reduced" else by
-            return _multiplied(b, attrs.evolve(found, name=wide), by, one, window)
+    if how in {"double", "single", "reduced"}:
+        by = quantize_multiplier(scales)
+        one: Requantize = how if how == "double" else "single"
+        return _multiplied(b, found, reduced(by) if how == "reduced" else by, one, window)
+    if how == "full":
         # The product has more bits than float64; what it loses is far behind the point.
         fraction, exponent = np.frexp(np.asarray(scales, np.float64))
-        factor = np.ldexp(np.floor(fraction * LARGEST_MANTISSA + 0.5), exponent - 31)
-        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
-        made = b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])])
+        scales = np.ldexp(np.floor(fraction * LARGEST_MANTISSA + 0.5), exponent - 31)
+    return _rounded_up(b, found, np.asarray(scales, np.float64), np.asarray(0.5), window)
+
+
+def _rounded_up(b: Builder, found: Accumulator, factor: Array, offset: Array, window: Window) -> str:
+    """floor(integer * factor + offset), limited, from float64 to float32."""
+    positive = window.low >= 0
+    largest = found.bound * float(factor.max(initial=0)) + 1
+    if positive and largest < LARGEST_WHOLE:
+        # Where nothing is negative, a conversion to integers rounds down, faster than Floor.
+        limited = b.node("Relu", [found.name]) if found.negative else found.name
+        scaled = _scaled(b, attrs.evolve(found, name=limited), factor, offset)
+        whole = b.node("Cast", [scaled], {"to": onnx.TensorProto.INT32})
+        return b.clip(b.narrow(whole), window.low, window.high)
+    made = b.node("Floor", [_scaled(b, found, factor, offset)])
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
+
+
+def _scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
+    """Integer * factor + offset in float64."""
+    wide = found.name if found.wide else b.wide(found.name)
+    if not found.channels:
+        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
+        return b.node("Add", [scaled, b.constant(offset, np.float64)])
+    spread = [np.broadcast_to(array.reshape(-1), (found.channels,)) for array in (factor, offset)]
+    none, one = np.zeros(found.channels), np.ones(found.channels)
+    operands = [b.constant(array, np.float64) for array in (*spread, none, one)]
+    # One pass over memory for both; with mean 0, variance 1 and epsilon 0 it is nothing else.
+    return b.node("BatchNormalization", [wide, *operands], {"epsilon": 0.0})
 
 
 def _saturated(b: Builder, found: Accumulator, scales: Array, window: Window) -> Accumulator:
     """Cut off accumulators that saturate in every channel anyway, so that fewer bits are multiplied."""
-    most = max(window.high, -window.low) + 2
+    most = window.reach + 2
     smallest = float(np.asarray(scales).min(initial=1.0))
     limit = np.ceil(most / smallest) if smallest > 0 else np.inf
     if limit >= found.bound or limit >= PROVEN:
         return found
     kind = np.float64 if found.wide else np.float32
-    return attrs.evolve(found, name=b.clip(found.name, -limit, limit, kind), bound=float(limit))
+    lowest = 0.0 if window.low >= 0 else -float(limit)
+    name = b.clip(found.name, lowest, limit, kind)
+    return attrs.evolve(found, name=name, bound=float(limit), negative=lowest < 0)
 
 
 def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
     """By nodes where products fit the mantissa of float64, else by integers."""
-    wide = found.name
     left = np.maximum(by.shift, 0)
     largest = found.bound * (by.mantissa.astype(np.float64) * np.exp2(left)).max(initial=0)
     if largest < MANTISSA:
@@ -134,36 +153,60 @@ def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize,
         rounding: Rounding = "single" if how == "single" else "double"
         return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float32)
 
+    wide = found.name if found.wide else b.wide(found.name)
     b.types[wide] = onnx.TensorProto.DOUBLE
     return b.clip(b.step(compute, wide), window.low, window.high)
 
 
 def _fixed(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
     """A 31-bit multiplier in float64, where the product fits its mantissa; the result is float32."""
-
-    def limited(name: str) -> str:
-        return b.clip(b.narrow(name), window.low, window.high)
-
+    factor = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
+    right = np.maximum(-by.shift, 0).astype(np.int32)
     if how == "single":
-        factor = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
-        scaled = b.node("Mul", [found.name, b.constant(factor, np.float64)])
-        return limited(b.node("Floor", [b.node("Add", [scaled, b.constant(0.5, np.float64)])]))
-    left = np.maximum(by.shift, 0).astype(np.int32)
+        return _rounded_up(b, found, factor, np.full(factor.shape, 0.5), window)
+    # For whole r > 0, floor(floor(x + 1/2) / 2^r + 1/2) = floor(x / 2^r + 1/2 + 2^(-r - 1)) above zero.
+    offset = 0.5 + np.where(right > 0, np.ldexp(0.5, -right), 0.0)
+    if window.low >= 0 and _steps_are_exact(by, factor, offset, found.bound, window):
+        return _rounded_up(b, found, factor, offset, window)
+    return _rounded_twice(b, found, by, window)
+
+
+def _steps_are_exact(by: Multiplier, factor: Array, offset: Array, bound: float, window: Window) -> bool:
+    """Whether floor(x * factor + offset) in float64 gives every code from where it should begin.
+
+    Between these integers nothing can go wrong, since the result never falls with x.
+    """
+    codes = np.arange(1, window.high + 1, dtype=np.int64).reshape((-1, *(1,) * factor.ndim))
+    behind = 31 - by.shift
+    if behind.max(initial=0) + int(window.high).bit_length() > LARGEST_SHIFTED:
+        return False
+    mantissa = np.maximum(by.mantissa, 1)
+    begin = ((2 * codes - 1) << np.maximum(behind - 1, 0)) - np.where(by.shift < 0, 1 << 30, 0)
+    first = -(-begin // mantissa)
+    counts = (first <= bound) & (by.mantissa > 0)
+    above = np.floor(first * factor + offset) >= codes
+    below = np.floor((first - 1) * factor + offset) < codes
+    return bool(np.all(above & below | ~counts))
+
+
+def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Window) -> str:
+    """A multiplication that rounds ties up, then a shift that rounds ties away from zero."""
+    left, right = np.maximum(by.shift, 0).astype(np.int32), np.maximum(-by.shift, 0).astype(np.int32)
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
-    high = b.node("Mul", [found.name, b.constant(factor, np.float64)])
+    wide = found.name if found.wide else b.wide(found.name)
+    high = b.node("Mul", [wide, b.constant(factor, np.float64)])
     if _never_ties(by, left, found.bound):
         high = b.round(high, found.bound * float(factor.max(initial=0)), np.float64)
     else:
         high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
-    right = np.maximum(-by.shift, 0).astype(np.int32)
-    if not right.any():
-        return limited(high)
-    small = max(window.high, -window.low) < NUDGED
-    if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
-        return _nudged(b, high, right, window)
-    shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
-    size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), b.constant(0.5, np.float64)])])
-    return limited(b.node("Mul", [b.node("Sign", [shifted]), size]))
+    if right.any():
+        small = window.reach < NUDGED
+        if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
+            return _nudged(b, attrs.evolve(found, name=high), right, window)
+        shifted = b.node("Mul", [high, b.constant(np.ldexp(1.0, -right), np.float64)])
+        size = b.node("Floor", [b.node("Add", [b.node("Abs", [shifted]), b.constant(0.5, np.float64)])])
+        high = b.node("Mul", [b.node("Sign", [shifted]), size])
+    return b.clip(b.narrow(high), window.low, window.high)
 
 
 def _never_ties(by: Multiplier, left: Array, bound: float) -> bool:
@@ -176,12 +219,16 @@ def _never_ties(by: Multiplier, left: Array, bound: float) -> bool:
     return bool(np.all(bound < np.ldexp(1.0, 30 - left) / lowest))
 
 
-def _nudged(b: Builder, high: str, right: Array, window: Window) -> str:
+def _nudged(b: Builder, high: Accumulator, right: Array, window: Window) -> str:
     """A rounding shift, ties away from zero, in float32: numbers are made larger by less than one step.
 
     Rounding to nearest then takes ties away from zero, and no other number crosses a half: below 2^9, beyond
     which codes saturate, the nudge is below 2^-12.6, and shifted integers are 2^-12 apart or more.
     """
     nudge = np.ldexp(1.0, -right) * (1 + 2.0**-22)
-    shifted = b.node("Mul", [b.narrow(high), b.constant(nudge)])
-    return b.round(b.clip(shifted, window.low, window.high), max(window.high, -window.low))
+    narrow = b.narrow(high.name)
+    if high.planes:
+        shifted = b.planes(narrow, high.planes, nudge)
+    else:
+        shifted = b.node("Mul", [narrow, b.constant(nudge)])
+    return b.round(b.clip(shifted, window.low, window.high), window.reach, planes=high.planes)

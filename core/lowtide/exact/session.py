@@ -9,6 +9,7 @@ import numpy as np
 from lowtide.exact.builder import Builder, Program
 from lowtide.exact.lower import Lowering
 from lowtide.exact.profile import Profile
+from lowtide.exact.selftest import require_exact_convolutions
 from lowtide.ir import Array, Graph, Value, layers
 
 
@@ -20,11 +21,15 @@ class ExactSession:
         profile: how the device rounds, see `lowtide.exact.profile`.
         on_host: names of the layers that run in float.
         codes: names of quantized values whose codes a run returns too.
+
+    Raises:
+        QuantizationError: when the convolutions of this machine do not add integers exactly.
     """
 
     def __init__(
         self, graph: Graph, profile: Profile, *, on_host: Iterable[str] = (), codes: Iterable[str] = ()
     ) -> None:
+        require_exact_convolutions()
         builder = Builder()
         lowering = Lowering(builder, profile, frozenset(on_host))
         for value in graph.inputs:
