@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from lowtide.calibrate.pipeline import in_order
 from lowtide.calibrate.probes import ArrayProbe, ExtremesProbe, Observation, observed_graph
 from lowtide.data import BadFrame, DataSource, Frame, Preprocess
 from lowtide.data.source import evenly_spread
-from lowtide.doctor.preparation import TRIED, judge_preparation
+from lowtide.doctor.preparation import KEPT, KEPT_ELEMENTS, TRIED, judge_preparation
 from lowtide.doctor.ranges import Extents, Outlier, converge, outliers
 from lowtide.doctor.records import Convergence, Diagnosis, FrameFinding
 from lowtide.errors import DataError, short_name
@@ -90,8 +91,9 @@ class _Pass:
         self._low: list[list[float]] = []
         self._high: list[list[float]] = []
         self._digests: dict[bytes, list[str]] = {}
-        count = source.count
-        self._wanted = set(range(TRIED)) if count is None else set(evenly_spread(count, TRIED))
+        elements = sum(math.prod(spec.shape) for spec in source.inputs)
+        kept = min(KEPT, max(TRIED, KEPT_ELEMENTS // max(elements, 1)))
+        self._wanted = set(range(kept) if source.count is None else evenly_spread(source.count, kept))
         self._samples: list[Frame] = []
 
     def run(self) -> Iterator[int]:

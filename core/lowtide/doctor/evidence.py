@@ -40,10 +40,12 @@ class Evidence(abc.ABC):
 
     Attributes:
         words: what the figure is.
-        model: what has to be run; its results go to `observe`.
+        session: what has to be run; its results go to `observe`.
+        most: how many frames are worth their time.
     """
 
     words: str
+    most: int
     session: Session
 
     @abc.abstractmethod
@@ -70,6 +72,7 @@ class NormEvidence(Evidence):
     def __init__(self, graph: Graph, norms: Sequence[Node]) -> None:
         names = [node.value(0).name for node in norms]
         more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+        self.most = 64  # the first layers alone have to run
         self.words = f"distance from the batch statistics of {norms[0].name or norms[0].output.name}{more}"
         self.session = Session(to_model(_part(graph, names), quantized=False))
         self.mean = np.concatenate([_constant(node.value(3)) for node in norms])
@@ -109,6 +112,7 @@ class ScoreEvidence(Evidence):
     """
 
     def __init__(self, graph: Graph, scores: Value) -> None:
+        self.most = 16  # the whole network has to run
         self.words = f"inception score of {scores.name}"
         self.softmax = scores.producer is not None and scores.producer.op != "Softmax"
         self.session = Session(to_model(_part(graph, [scores.name]), quantized=False))

@@ -18,6 +18,11 @@ from lowtide.ir import Array, Graph, Value
 TRIED = 16
 """Frames that every candidate is tried on."""
 
+KEPT, KEPT_ELEMENTS = 64, 1 << 24
+"""Frames that the best candidates are tried on: at most so many, and not more elements than this."""
+
+FINALISTS = 3
+
 FEWEST = 4
 """Frames that it takes to tell a difference from chance."""
 
@@ -94,10 +99,10 @@ def judge_preparation(
         return rest, certain
     if len(frames) < FEWEST:
         return f"{len(frames)} frames are too few to judge scale, mean and order by", certain
-    found = _best(evidence, image, frames[:TRIED], progress)
-    basis = f"{evidence.words}, {min(len(frames), TRIED)} frames"
+    found = _best(evidence, image, frames, progress)
+    basis = f"{evidence.words}, {min(len(frames), evidence.most)} frames"
     if found is None:
-        return basis, ()
+        return basis, certain
     chosen, before, after = found
     finding = FrameFinding(
         code="LT765",
@@ -112,20 +117,29 @@ def judge_preparation(
 def _best(
     evidence: Evidence, image: Image, frames: Sequence[Frame], progress: Callable[[int, int | None], None]
 ) -> tuple[Candidate, str, str] | None:
-    """The candidate with the lowest cost, where that is clearly below that of the frames as they are."""
+    """The candidate with the lowest cost, where that is clearly below that of the frames as they are.
+
+    All are tried on a few frames, and the best of them and the frames as they are on more.
+    """
     tried = candidates(image.channels, integers=image.integers)
-    kept: list[NDArray[np.float64]] = []
+    costs: list[float] = []
     for done, candidate in enumerate(tried, 1):
-        kept.append(_observe(evidence, image, candidate, frames))
+        costs.append(_cost(evidence, _observe(evidence, image, candidate, frames[:TRIED])))
         progress(done, len(tried))
-    with_cost = [(evidence.cost(rows) if np.isfinite(rows).all() else np.inf, rows) for rows in kept]
-    best = min(range(len(tried)), key=lambda at: with_cost[at][0])
-    if best == 0 or not np.isfinite(with_cost[0][0]):
+    finalists = sorted(range(1, len(tried)), key=lambda at: costs[at])[:FINALISTS]
+    seen = frames[: evidence.most]
+    rows = {at: _observe(evidence, image, tried[at], seen) for at in (0, *finalists)}
+    best = min(rows, key=lambda at: _cost(evidence, rows[at]))
+    if best == 0 or not np.isfinite(rows[0]).all():
         return None
-    verdict = judge(evidence, kept[0], kept[best], RATIO)
+    verdict = judge(evidence, rows[0], rows[best], RATIO)
     if not verdict.clear:
         return None
     return tried[best], evidence.show(verdict.before), evidence.show(verdict.after)
+
+
+def _cost(evidence: Evidence, rows: NDArray[np.float64]) -> float:
+    return evidence.cost(rows) if np.isfinite(rows).all() else np.inf
 
 
 def _observe(

@@ -25,9 +25,9 @@ MOST_STEPS = 512
 FEWEST = 8
 """Frames that it takes to say which of them is unusual."""
 
-SCORE, STRETCH = 8.0, 1.5
+SCORE, STRETCH = 8.0, 2.0
 """A frame is an outlier where its largest magnitude lies so many robust standard deviations above the median
-of the frames, and widens the range of the others by this factor: 3.5 dB of a step."""
+of the frames, and widens the range of the others by this factor: a bit of the codes of all other frames."""
 
 MOST_OUTLIERS = 0.1
 """The share of frames that can be outliers; more of them are what the data is like."""
