@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lowtide.cli.compile import required
 from lowtide.cli.context import registry_of, stdout
-from lowtide.cli.doctor import render_diagnosis
+from lowtide.cli.doctor import render_examination
 from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
 from lowtide.compiler.check import Preflight, check
 from lowtide.compiler.request import CompileRequest
@@ -85,7 +85,7 @@ def _tables(found: Preflight) -> Iterator[RenderableType]:
     yield from _findings(found)
     yield from _scales(found)
     if found.frames is not None:
-        yield from render_diagnosis(found.frames)
+        yield from render_examination(found.frames)
     for diagnostic in found.compilation.diagnostics:
         hint = f" ({diagnostic.hint})" if diagnostic.hint else ""
         yield Text(f"{diagnostic.code} {short_name(diagnostic.place)}: {diagnostic.message}{hint}")

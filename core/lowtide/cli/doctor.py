@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from lowtide.doctor import Diagnosis
+from lowtide.doctor import Examination
 from lowtide.doctor.records import Convergence
 from lowtide.errors import short_name
 from lowtide.report.terminal import new_table
@@ -16,7 +16,7 @@ MOVING = 5
 """Tensors that are named."""
 
 
-def render_diagnosis(found: Diagnosis) -> Iterator[RenderableType]:
+def render_examination(found: Examination) -> Iterator[RenderableType]:
     """The frames in a few lines: findings with remedies, and how the ranges settle."""
     table = new_table("calibration frames", "what", "value")
     table.add_row("data", Text(f"{found.data}: {found.good} of {found.frames} frames can be used"))

@@ -10,7 +10,7 @@ from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
 from lowtide.data.folder import FolderSource
 from lowtide.diagnostics import Diagnostics
-from lowtide.doctor import Diagnosis, diagnose
+from lowtide.doctor import Examination, examine_frames
 from lowtide.ir import Graph, Layer, layers
 from lowtide.precision import quantized_values
 from lowtide.quantize.legal import Finding
@@ -35,7 +35,7 @@ class Preflight:
     findings: tuple[Finding, ...] = ()
     inferred: dict[str, str] = attrs.field(factory=dict[str, str])
     needs_data: tuple[str, ...] = ()
-    frames: Diagnosis | None = None
+    frames: Examination | None = None
 
     @property
     def refused(self) -> tuple[Finding, ...]:
@@ -57,12 +57,12 @@ def check(request: CompileRequest) -> Preflight:
     return attrs.evolve(_preflight(c), frames=_frames(c, original))
 
 
-def _frames(c: Compilation, original: Graph) -> Diagnosis | None:
+def _frames(c: Compilation, original: Graph) -> Examination | None:
     c.open_frames()
     if c.source is None:
         return None
     raw, progress = c.source.raw, c.clock.progress
-    return diagnose(
+    return examine_frames(
         original,
         c.reference,
         # What is noted of single frames is among the findings.

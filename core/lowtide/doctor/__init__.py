@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.doctor.diagnose import diagnose
-from lowtide.doctor.records import Diagnosis, FrameFinding
+from lowtide.doctor.examine import examine_frames
+from lowtide.doctor.records import Examination, FrameFinding
 
-__all__ = ["Diagnosis", "FrameFinding", "diagnose"]
+__all__ = ["Examination", "FrameFinding", "examine_frames"]

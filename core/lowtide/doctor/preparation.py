@@ -105,7 +105,7 @@ def judge_preparation(
         return basis, certain
     chosen, before, after = found
     finding = FrameFinding(
-        code="LT765",
+        code="LT775",
         place=ALL,
         cause=f"{_cause(chosen)}: the network expects {chosen.words}",
         evidence=f"{evidence.words}: {after} instead of {before}",
@@ -207,7 +207,7 @@ def _model_free(image: Image, frames: Sequence[Frame]) -> list[FrameFinding]:
     if not image.integers and 0 < largest < TINY:
         found.append(
             FrameFinding(
-                code="LT765",
+                code="LT775",
                 place=ALL,
                 cause="the numbers are tiny, as of pictures that were divided by 255 twice",
                 evidence=f"the largest element of {len(arrays)} frames is {largest:.4g}",
@@ -220,7 +220,7 @@ def _model_free(image: Image, frames: Sequence[Frame]) -> list[FrameFinding]:
         if 2 * rough > len(ratios):
             found.append(
                 FrameFinding(
-                    code="LT765",
+                    code="LT775",
                     place=ALL,
                     cause="the layout is mixed up: height, width, channels were reshaped, not transposed",
                     evidence=f"in {rough} of {len(ratios)} frames the third element is closer than the next",

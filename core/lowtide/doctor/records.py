@@ -68,7 +68,7 @@ class Convergence:
 
 
 @attrs.frozen(kw_only=True)
-class Diagnosis:
+class Examination:
     """Everything.
 
     Attributes:

@@ -15,7 +15,7 @@ from lowtide.data import BadFrame, DataSource, Frame, Preprocess
 from lowtide.data.source import evenly_spread
 from lowtide.doctor.preparation import KEPT, KEPT_ELEMENTS, TRIED, judge_preparation
 from lowtide.doctor.ranges import Extents, Outlier, converge, outliers
-from lowtide.doctor.records import Convergence, Diagnosis, FrameFinding
+from lowtide.doctor.records import Convergence, Examination, FrameFinding
 from lowtide.errors import DataError, short_name
 from lowtide.ir import Graph
 
@@ -25,7 +25,7 @@ SHOWN = 5
 Progress = Callable[[int, int | None], None]
 
 
-def diagnose(
+def examine_frames(
     original: Graph,
     prepared: Graph,
     source: DataSource,
@@ -33,7 +33,7 @@ def diagnose(
     preprocess: Preprocess | None,
     progress: Progress,
     stage: Callable[[str], None],
-) -> Diagnosis:
+) -> Examination:
     """Run every frame through the float network once, and judge frames and ranges.
 
     Args:
@@ -67,7 +67,7 @@ def diagnose(
         *(_outlier(entry) for entry in unusual),
         *_number(settled),
     ]
-    return Diagnosis(
+    return Examination(
         data=source.describe(),
         frames=pass_.read,
         good=len(extents.names),
@@ -104,7 +104,7 @@ class _Pass:
         for names in self._digests.values():
             if len(names) > 1:
                 self._note(
-                    "LT763", names[0], "several frames are the same", _listed(names), "keep one of them"
+                    "LT773", names[0], "several frames are the same", _listed(names), "keep one of them"
                 )
 
     def extents(self) -> Extents:
@@ -124,7 +124,7 @@ class _Pass:
             if isinstance(found, BadFrame):
                 remedy = found.error.hint or "leave the frame out"
                 self._note(
-                    "LT761",
+                    "LT771",
                     found.name,
                     "is no frame for this network",
                     found.error.message,
@@ -141,7 +141,7 @@ class _Pass:
             digest.update(array.tobytes())
             if array.size > 1 and bool((array == array.flat[0]).all()):
                 value = f"every element of {name} is {array.flat[0]:.6g}"
-                self._note("LT762", frame.name, "is constant", value, "leave the frame out")
+                self._note("LT772", frame.name, "is constant", value, "leave the frame out")
         self._digests.setdefault(digest.digest(), []).append(frame.name)
         if keep:
             self._samples.append(frame)
@@ -153,7 +153,7 @@ class _Pass:
                 tensor, element = bad
                 evidence = f"{short_name(tensor)} has the element {element}"
                 remedy = "check the preprocessing of this frame, or leave it out"
-                self._note("LT768", frame.name, "makes activations infinite", evidence, remedy, fatal=True)
+                self._note("LT778", frame.name, "makes activations infinite", evidence, remedy, fatal=True)
                 return
         self._names.append(frame.name)
         self._low.append([float(seen.extremes[info.name].min.min()) for info in self._infos])
@@ -170,7 +170,7 @@ class _Pass:
 def _outlier(found: Outlier) -> FrameFinding:
     others = f" and {found.tensors - 1} more tensors" if found.tensors > 1 else ""
     return FrameFinding(
-        code="LT764",
+        code="LT774",
         place=found.frame,
         cause="stretches ranges alone",
         evidence=f"{short_name(found.tensor)}{others}: {found.stretch:.3g} times the range of the others, "
@@ -189,7 +189,7 @@ def _number(found: Convergence | None) -> Iterator[FrameFinding]:
         worst = last[2] if last is not None and last[2] is not None else worst
         what = f": {short_name(worst.tensor)} still lacked {worst.missing:.0%}" if worst else ""
         yield FrameFinding(
-            code="LT766",
+            code="LT776",
             place="all frames",
             cause="ranges still grow: more frames are needed",
             evidence=f"{found.needed} of {found.frames} frames were needed{what}",
