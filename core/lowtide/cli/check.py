@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,8 +14,9 @@ from rich.text import Text
 
 from lowtide.cli.compile import required
 from lowtide.cli.context import registry_of, stdout
+from lowtide.cli.doctor import render_examination
 from lowtide.cli.estimate import total_text
-from lowtide.cli.shared import given_options, option_options
+from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
 from lowtide.compiler.check import Preflight, check
 from lowtide.compiler.request import CompileRequest
 from lowtide.errors import short_name
@@ -30,6 +32,7 @@ STYLES = {"refused": "red", "converted": "yellow", "repaired": "green", "kept": 
 @click.command("check")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--target", metavar="NAME", help="The device; see `lowtide targets`.")
+@data_options
 @option_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -38,25 +41,43 @@ def command(
     *,
     model: Path | None,
     target: str | None,
+    data: str | None,
+    frames: int | None,
+    labels: str | None,
     options_file: Path | None,
     assignments: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Say without data what a compile of MODEL would meet.
+    """Say what a compile of MODEL would meet, without running it.
 
     Which layers run on the host and why, and for a quantized model which of its scales the device can take,
-    what would be repaired, and what stops the compile. Exit status 2 when it would be refused.
+    what would be repaired, and what stops the compile. With --data, how many of the frames are needed, and
+    which are unusable, unusual, the same, or prepared for another network. Exit status 2 when a compile would
+    be refused.
     """
     given = given_options(options_file, assignments)
     model = model or required(given.model(), "no model is given", "MODEL", "model_path")
     named = given.named_target(registry_of(ctx)) if target is None else target
     target = required(named, "no device is given", "--target NAME", "target_device")
-    found = check(CompileRequest(model=model, target=target, options=given.layers, registry=registry_of(ctx)))
+    with progress_bars() as progress:
+        found = check(
+            CompileRequest(
+                model=model,
+                target=target,
+                data=data,
+                frames=frames,
+                labels=labels,
+                options=given.layers,
+                preprocess=given.preprocess,
+                registry=registry_of(ctx),
+                progress=progress,
+            )
+        )
     if as_json:
         click.echo(json_text(_as_json(found)), nl=False)
     else:
         stdout().print(spaced(list(_tables(found))))
-    return REFUSED if found.refused else 0
+    return REFUSED if found.refused or (found.frames is not None and found.frames.fatal) else 0
 
 
 def _tables(found: Preflight) -> Iterator[RenderableType]:
@@ -64,6 +85,8 @@ def _tables(found: Preflight) -> Iterator[RenderableType]:
     yield from _host(found)
     yield from _findings(found)
     yield from _scales(found)
+    if found.frames is not None:
+        yield from render_examination(found.frames)
     for diagnostic in found.compilation.diagnostics:
         hint = f" ({diagnostic.hint})" if diagnostic.hint else ""
         yield Text(f"{diagnostic.code} {short_name(diagnostic.place)}: {diagnostic.message}{hint}")
@@ -140,6 +163,7 @@ def _verdict(found: Preflight) -> Text:
 
 def _as_json(found: Preflight) -> dict[str, Any]:
     c = found.compilation
+    frames = found.frames
     return {
         "target": c.target.name,
         "scale_type": c.scale_type,
@@ -178,5 +202,6 @@ def _as_json(found: Preflight) -> dict[str, Any]:
             }
             for d in c.diagnostics
         ],
+        "frames": None if frames is None else attrs.asdict(frames),
         "refused": bool(found.refused),
     }

@@ -61,7 +61,7 @@ def check_possible(gates: Sequence[Gate], target: str, registry: Registry, *, ha
             raise OptionError(
                 "is measured on frames, and none are given", place=f"{PLACE} {gate}", hint="--data DATA"
             )
-        if gate.name == "latency_ms" and getattr(load_target(target, registry), "latency", None) is None:
+        if gate.name == "latency_ms" and load_target(target, registry).latency is None:
             raise OptionError(
                 f"there is no latency model of {target}",
                 place=f"{PLACE} {gate}",

@@ -1,4 +1,4 @@
-"""What a compile would meet, found out without data."""
+"""What a compile would meet, found out beforehand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
-from lowtide.ir import Layer, layers
+from lowtide.data.folder import FolderSource
+from lowtide.diagnostics import Diagnostics
+from lowtide.doctor import Examination, examine_frames
+from lowtide.ir import Graph, Layer, layers
 from lowtide.latency import LatencyTable
 from lowtide.precision import quantized_values
 from lowtide.quantize.legal import Finding
@@ -27,6 +30,7 @@ class Preflight:
         inferred: tensors of a quantized network that take their parameters from another, with that one.
         latency: what a frame takes; ``None`` for a device without latency model.
         needs_data: tensors whose ranges only calibration can give.
+        frames: what is wrong with the calibration frames; ``None`` where none are given.
     """
 
     compilation: Compilation
@@ -35,6 +39,7 @@ class Preflight:
     latency: LatencyTable | None = None
     inferred: dict[str, str] = attrs.field(factory=dict[str, str])
     needs_data: tuple[str, ...] = ()
+    frames: Examination | None = None
 
     @property
     def refused(self) -> tuple[Finding, ...]:
@@ -43,15 +48,36 @@ class Preflight:
 
 
 def check(request: CompileRequest) -> Preflight:
-    """Import, prepare and place a network, and hold its scales against the rules of the device.
+    """Import, prepare and place a network, hold its scales against the rules of the device, examine frames.
 
     Raises:
         LowtideError: for whatever stops a compile before its scales are looked at.
     """
     c = Compilation.begin(request)
     c.import_model()
+    original = c.graph.clone()
     c.prepare()
     c.placement = place(c.graph, c.target, c.options, c.diagnostics)
+    return attrs.evolve(_preflight(c), frames=_frames(c, original))
+
+
+def _frames(c: Compilation, original: Graph) -> Examination | None:
+    c.open_frames()
+    if c.source is None:
+        return None
+    raw, progress = c.source.raw, c.clock.progress
+    return examine_frames(
+        original,
+        c.reference,
+        # What is noted of single frames is among the findings.
+        attrs.evolve(c.source, diagnostics=Diagnostics()),
+        preprocess=raw.preprocess if isinstance(raw, FolderSource) else None,
+        progress=progress.advance,
+        stage=progress.stage,
+    )
+
+
+def _preflight(c: Compilation) -> Preflight:
     found = layers(c.graph)
     if c.is_float:
         return Preflight(compilation=c, latency=estimate_codes(c), layers=found)

@@ -13,6 +13,14 @@ from lowtide.diagnostics import Diagnostics
 from lowtide.errors import DataError, nearest
 
 
+@attrs.frozen
+class BadFrame:
+    """A sample that is no frame for the network, and why."""
+
+    name: str
+    error: DataError
+
+
 @attrs.frozen(eq=False)
 class DataSource:
     """Frames that fit a network, in a fixed order, one at a time.
@@ -103,6 +111,33 @@ class DataSource:
             )
         if self.labels is not None and self.positions is None and seen != len(self.labels):
             raise DataError(f"{len(self.labels)} labels for {seen} frames", place=self.describe())
+
+    def attempts(self) -> Iterator[Frame | BadFrame]:
+        """All frames, also those that do not fit, each with what `frames` would raise for it.
+
+        Raises:
+            DataError: when the source cannot go on after a frame that it cannot read.
+        """
+        names, seen = self.raw.names(), 0
+        reader = self.raw.read(self.positions)
+        while True:
+            try:
+                raw = next(reader)
+            except StopIteration:
+                return
+            except DataError as error:
+                if names is None:
+                    raise
+                positions = range(len(names)) if self.positions is None else self.positions
+                yield BadFrame(names[positions[seen]], error)
+                seen += 1
+                reader = self.raw.read(tuple(positions[seen:]))
+                continue
+            try:
+                yield Frame(raw.name, self._feeds(raw), self._label(raw, seen))
+            except DataError as error:
+                yield BadFrame(raw.name, error)
+            seen += 1
 
     def _label(self, raw: RawFrame, seen: int) -> Label:
         if self.labels is None:
