@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-
 from lowtide.diagnosis import CODE, Diagnosis, DiagnosisView, measure_parts, rank
 from lowtide.errors import LowtideError, PluginError
 from lowtide.plugin import SPEC_KINDS, DiagnosisSpec
@@ -55,11 +54,15 @@ def check_findings(kind: type[Diagnosis], said: Iterable[object], view: Diagnosi
         if not isinstance(finding, Finding):
             raise PluginError(f"should return findings, found {finding!r}", place=place)
         if not CODE.fullmatch(finding.code) or listed.get(finding.code) != finding.cause:
-            raise PluginError(f"names a cause that is not on its list: {finding.code} {finding.cause}", place=place)
+            raise PluginError(
+                f"names a cause that is not on its list: {finding.code} {finding.cause}", place=place
+            )
         if finding.layer not in known:
             raise PluginError(f"names a layer that the network does not have: {finding.layer}", place=place)
         if not finding.evidence or not finding.remedy:
-            raise PluginError(f"gives {finding.layer} a cause without evidence or without remedy", place=place)
+            raise PluginError(
+                f"gives {finding.layer} a cause without evidence or without remedy", place=place
+            )
 
 
 def view_of(c: Compilation) -> DiagnosisView:
