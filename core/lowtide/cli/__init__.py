@@ -35,6 +35,7 @@ COMMANDS = {
     "passes": ("lowtide.cli.listing:passes", "List passes, or describe one with its options."),
     "emitters": ("lowtide.cli.listing:emitters", "List what writes files, or describe one."),
     "metrics": ("lowtide.cli.listing:metrics", "List metrics, or describe one."),
+    "diagnoses": ("lowtide.cli.listing:diagnoses", "List what can cost accuracy, or describe a family."),
     "plugins": ("lowtide.cli.listing:plugins", "List what is installed, from where, and what is broken."),
 }
 

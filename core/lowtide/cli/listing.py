@@ -13,9 +13,11 @@ from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.prose import reflow
+from lowtide.diagnosis import Diagnosis
 from lowtide.plugin import (
     SPEC_KINDS,
     CalibratorSpec,
+    DiagnosisSpec,
     EmitterSpec,
     MetricSpec,
     PassSpec,
@@ -83,6 +85,8 @@ def _details(registry: Registry, spec: Spec) -> RenderableType:
         parts.append(Group(*reflow(introspection.getdoc(found) or "")))
         if isinstance(found, type) and attrs.has(found):
             parts.append(_options(found))
+        if isinstance(spec, DiagnosisSpec):
+            parts.append(_causes(registry, spec.name))
     return spaced(parts)
 
 
@@ -93,6 +97,14 @@ def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
         default = "(required)" if field.default is attrs.NOTHING else repr(field.default)
         table.add_row(*map(Text, (field.name.replace("_", "-"), kind, default)))
     return table if table.row_count else Text("no options")
+
+
+def _causes(registry: Registry, name: str) -> Table:
+    kind: type[Diagnosis] = registry.load(DiagnosisSpec, name)
+    table = new_table("causes", "code", "cause", "named when")
+    for cause in kind.causes:
+        table.add_row(*map(Text, (cause.code, cause.text, cause.threshold)))
+    return table
 
 
 def _abstract(registry: Registry) -> frozenset[str]:
@@ -137,6 +149,7 @@ strategies = _listing("strategies", StrategySpec, "List the precision strategies
 passes = _listing("passes", PassSpec, "List the passes, or describe one with its options.")
 emitters = _listing("emitters", EmitterSpec, "List what writes files, or describe one.")
 metrics = _listing("metrics", MetricSpec, "List the metrics, or describe one.")
+diagnoses = _listing("diagnoses", DiagnosisSpec, "List what can cost accuracy, or describe a family.")
 
 
 @click.command("plugins", help="List what is installed, from which distribution, and what is broken and why.")

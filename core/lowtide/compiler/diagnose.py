@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-
 from lowtide.diagnosis import CODE, Diagnosis, DiagnosisView, measure_parts, rank
 from lowtide.errors import LowtideError, PluginError
 from lowtide.plugin import SPEC_KINDS, DiagnosisSpec

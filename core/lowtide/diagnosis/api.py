@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Iterable, Mapping
-from functools import cached_property
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import attrs
 
@@ -73,7 +72,29 @@ class NoiseParts:
         return part / parts if parts > 0 else 0.0
 
 
-@attrs.frozen(kw_only=True)
+def _derived(make: Callable[[DiagnosisView], Mapping[str, Layer]]) -> Any:
+    """A field that follows from the others."""
+    return attrs.field(init=False, repr=False, default=attrs.Factory(make, takes_self=True))
+
+
+def _by_name(graph: Graph) -> dict[str, Layer]:
+    return {layer.name: layer for layer in layers(graph)}
+
+
+def _makers(found: Mapping[str, Layer]) -> dict[str, Layer]:
+    return {value.name: layer for layer in found.values() for value in layer.outputs}
+
+
+def _origins(found: Mapping[str, Layer]) -> dict[str, Layer]:
+    return {
+        name: layer
+        for layer in found.values()
+        for node in layer.nodes
+        for name in (*node.location.tensors, *(value.name for value in node.outputs))
+    }
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class DiagnosisView:
     """All that is known at the end of a compile; nothing of it may be changed.
 
@@ -96,6 +117,10 @@ class DiagnosisView:
         worst: the layers that cost most, the worst first.
         parts: where their noise comes from, by layer.
         available: what plugins provide, names by the kind of contribution, as ``available["pass"]``.
+        layers: of the quantized network by name, in executable order.
+        reference_layers: of the float network.
+        makers: the layer that makes each tensor of the quantized network, by tensor name.
+        origins: the layer that a node of the model file became part of, by the tensor that the node makes.
     """
 
     graph: Graph
@@ -121,20 +146,10 @@ class DiagnosisView:
     parts: Mapping[str, NoiseParts]
     available: Mapping[str, frozenset[str]]
 
-    @cached_property
-    def layers(self) -> Mapping[str, Layer]:
-        """The layers of the quantized network by name, in executable order."""
-        return {layer.name: layer for layer in layers(self.graph)}
-
-    @cached_property
-    def reference_layers(self) -> Mapping[str, Layer]:
-        """The layers of the float network by name, in executable order."""
-        return {layer.name: layer for layer in layers(self.reference)}
-
-    @cached_property
-    def makers(self) -> Mapping[str, Layer]:
-        """The layer that makes each tensor, by tensor name."""
-        return {value.name: layer for layer in self.layers.values() for value in layer.outputs}
+    layers: Mapping[str, Layer] = _derived(lambda view: _by_name(view.graph))
+    reference_layers: Mapping[str, Layer] = _derived(lambda view: _by_name(view.reference))
+    makers: Mapping[str, Layer] = _derived(lambda view: _makers(view.layers))
+    origins: Mapping[str, Layer] = _derived(lambda view: _origins(view.layers))
 
     def layer_of(self, value: Value) -> str:
         """The name of the layer that makes a tensor; that of the tensor for an input of the network."""

@@ -1,7 +1,8 @@
 """Where the noise of some layers comes from, in one executed graph.
 
-Beside the float network stands every layer that is asked for in several forms: with nothing but its inputs, its
-constants or its bias as codes, and its float output clipped and rounded. Only sums of squares leave the run.
+Beside the float network stands every layer that is asked for in several forms: with nothing but its inputs,
+its constants or its bias as codes, and its float output clipped and rounded. Only sums of squares leave the
+run.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import onnx
 
-from lowtide.data import DataSource
+from lowtide.data import DataSource, Frame
 from lowtide.diagnosis.api import NoiseParts
-from lowtide.ir import Constant, DType, Graph, Layer, TensorType, Value, layers
+from lowtide.ir import Array, Constant, DType, Graph, Layer, TensorType, Value, layers
 from lowtide.ir.shapes import infer_types
 from lowtide.measure import LayerError
 from lowtide.quantize.operands import mac_operands
@@ -50,27 +51,31 @@ def measure_parts(
         return {}
     session = Session(builder.model())
     sums = dict.fromkeys(builder.results, 0.0)
-    done = 0
-    for _, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
+    for done, (_, results) in enumerate(in_flight(session, frames.frames(), _feeds), start=1):
         for key, value in builder.results.items():
             sums[key] += float(results[value.name])
-        done += 1
         if progress is not None:
             progress(done, frames.count)
-    found: dict[str, NoiseParts] = {}
-    for layer in dict.fromkeys(name for name, _ in sums):
-        noise = {part: sums.get((layer, part), 0.0) for part in PARTS}
-        isolated = errors[layer].isolated
-        found[layer] = NoiseParts(
-            signal=errors[layer].cumulative.signal,
-            total=isolated.noise if isolated else 0.0,
-            inputs=noise["inputs"],
-            weights=noise["weights"],
-            bias=noise["bias"],
-            clipping=noise["clipping"],
-            rounding=max(0.0, noise["output"] - noise["clipping"]),
-        )
-    return found
+    return {
+        name: _parts(errors[name], {part: sums.get((name, part), 0.0) for part in PARTS})
+        for name in dict.fromkeys(name for name, _ in sums)
+    }
+
+
+def _feeds(frame: Frame) -> Mapping[str, Array]:
+    return frame.feeds
+
+
+def _parts(error: LayerError, noise: Mapping[str, float]) -> NoiseParts:
+    return NoiseParts(
+        signal=error.cumulative.signal,
+        total=error.isolated.noise if error.isolated else 0.0,
+        inputs=noise["inputs"],
+        weights=noise["weights"],
+        bias=noise["bias"],
+        clipping=noise["clipping"],
+        rounding=max(0.0, noise["output"] - noise["clipping"]),
+    )
 
 
 class _Builder:

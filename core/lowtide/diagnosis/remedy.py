@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lowtide.options import FIELDS, parse_assignment
-from lowtide.options.fields import Kind, convert
+from lowtide.options.fields import Kind
 from lowtide.report.model import Finding
 
 
@@ -17,15 +17,15 @@ def remedy_options(findings: Iterable[Finding]) -> dict[str, object]:
     Raises:
         OptionError: when a remedy is no assignment of an option.
     """
-    infos = {info.key: info for info in FIELDS.values()}
+    lists = {info.key for info in FIELDS.values() if info.kind is Kind.NAMES}
+    names: dict[str, dict[str, None]] = {}
     found: dict[str, object] = {}
     for finding in findings:
         key, value = parse_assignment(finding.remedy)
-        info = infos.get(key)
-        if info is not None and info.kind is Kind.NAMES:
-            before = found.get(key, ())
-            names = convert(info, value, finding.code)
-            found[key] = tuple(dict.fromkeys([*before, *names])) if isinstance(before, tuple) else names
+        if key in lists:
+            joined = names.setdefault(key, {})
+            joined.update(dict.fromkeys(finding.remedy.partition("=")[2].split(",")))
+            found[key] = tuple(joined)
         else:
             found.setdefault(key, value)
     return found

@@ -21,11 +21,14 @@ import click
 import numpy as np
 
 from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statistic, TensorInfo
+from lowtide.compiler.diagnose import check_findings, view_of
 from lowtide.compiler.recipe import check_recipe, recipe_of
-from lowtide.errors import PluginError
+from lowtide.compiler.stages import Compilation
+from lowtide.diagnosis import CODE, Diagnosis, remedy_options
+from lowtide.errors import OptionError, PluginError
 from lowtide.ir import Array, Graph
 from lowtide.latency import LatencyModel, LatencyProblem, LayerCost, latency_model, uniform_plan
-from lowtide.options import CompileOptions
+from lowtide.options import CompileOptions, OptionLayer, resolve_options
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
 from lowtide.plugin.specs import (
@@ -37,10 +40,12 @@ from lowtide.plugin.specs import (
     StatisticSpec,
     TargetSpec,
 )
+from lowtide.report.model import Finding
 from lowtide.target import load_target
 
 __all__ = [
     "check_calibrator",
+    "check_diagnosis",
     "check_latency_model",
     "check_pass",
     "check_plugin",
@@ -179,6 +184,44 @@ def check_pass(
     (second,) = run_pipeline(copy, [item], context)
     if second.outcome.changed or copy != once:
         raise PluginError("a second run changes the graph again", place=place)
+
+
+def check_diagnosis(kind: type[Diagnosis], compilation: Compilation) -> tuple[Finding, ...]:
+    """Check a diagnosis on a network with something to find.
+
+    Args:
+        kind: the diagnosis.
+        compilation: that ran, with frames.
+
+    Returns:
+        What it found.
+
+    Raises:
+        PluginError: when a cause on its list is malformed or there twice, a finding is not on the list or has
+            no layer of the network, no evidence or no option that can be set as remedy, another look finds
+            something else, or the network is another one afterwards.
+    """
+    place = f"diagnosis {kind.name}"
+    codes = [cause.code for cause in kind.causes]
+    for cause in kind.causes:
+        if not CODE.fullmatch(cause.code) or not cause.text or not cause.threshold:
+            raise PluginError(f"a cause has a code LTnnn, a text and a threshold, found {cause}", place=place)
+        if codes.count(cause.code) > 1:
+            raise PluginError(f"lists {cause.code} twice", place=place)
+    view = view_of(compilation)
+    before = [graph.clone() for graph in (view.graph, view.reference, view.imported)]
+    found = tuple(kind().find(view))
+    check_findings(kind, found, view, place)
+    for finding in found:
+        try:
+            resolve_options([OptionLayer("remedy", remedy_options([finding]))])
+        except OptionError as error:
+            raise PluginError(f"the remedy {finding.remedy!r} cannot be set: {error}", place=place) from error
+    if tuple(kind().find(view)) != found:
+        raise PluginError("finds something else the second time", place=place)
+    if before != [view.graph, view.reference, view.imported]:
+        raise PluginError("changes the network", place=place)
+    return found
 
 
 def check_target(name: str, registry: Registry) -> None:

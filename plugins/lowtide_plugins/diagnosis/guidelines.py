@@ -40,13 +40,17 @@ DEPTHWISE = Cause(
     "LT971", "no batch normalization behind a depthwise convolution", "half of the others have one"
 )
 CONVOLUTION = Cause(
-    "LT972", "no batch normalization behind a convolution", "half of the others have one, and it is one of the worst"
+    "LT972",
+    "no batch normalization behind a convolution",
+    "half of the others have one, and it is one of the worst",
 )
 DECAY = Cause(
     "LT973", "weights grown large for want of weight decay", "one is above 15 and 16 times the median"
 )
 HEAD = Cause("LT974", "regression head in 8 bits", "the outputs have less than 40 dB")
-FIRST = Cause("LT975", "first convolution of a regression network in 8 bits", "the outputs have less than 40 dB")
+FIRST = Cause(
+    "LT975", "first convolution of a regression network in 8 bits", "the outputs have less than 40 dB"
+)
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PASSING = frozenset({"Identity", "Dropout", "Add", "Sum", "Concat", "Pad", "AveragePool", "MaxPool"})
@@ -89,7 +93,9 @@ def _normalization(view: DiagnosisView) -> Iterator[Finding]:
         alone = error.isolated.sqnr_db if error and error.isolated else None
         shown = "" if alone is None else f"; {alone:.1f} dB alone"
         cause = DEPTHWISE if depthwise else CONVOLUTION
-        evidence = f"{count} of {len(convolutions)} convolutions have one behind them, this one has not{shown}"
+        evidence = (
+            f"{count} of {len(convolutions)} convolutions have one behind them, this one has not{shown}"
+        )
         yield cause.finding(layer.name, evidence, remedies.wider_output(view, layer.name))
 
 
@@ -148,12 +154,8 @@ def _is_narrow(layer: Layer) -> bool:
 
 def _layer_of(view: DiagnosisView, node: Node) -> Layer | None:
     """The layer that a node of the model file became part of, on the accelerator."""
-    names = set(node.location.tensors) or {node.output.name}
-    for layer in view.layers.values():
-        inside = {name for part in layer.nodes for name in part.location.tensors}
-        if names & inside and view.placement.on_accelerator(layer.name):
-            return layer
-    return None
+    found = next((layer for value in node.outputs if (layer := view.origins.get(value.name))), None)
+    return found if found is not None and view.placement.on_accelerator(found.name) else None
 
 
 def _reaches(node: Node, op: str, through: Iterable[str]) -> bool:
@@ -180,4 +182,3 @@ def _feeds_another(node: Node) -> bool:
                 seen.add(user)
                 waiting.append(user)
     return False
-

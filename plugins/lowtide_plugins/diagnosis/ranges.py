@@ -12,7 +12,15 @@ from lowtide.errors import short_name
 from lowtide.ir import Value
 from lowtide.report.model import Finding
 from lowtide_plugins.diagnosis import remedies
-from lowtide_plugins.diagnosis.spread import BULK, Span, Usage, clipping_gain_db, usage
+from lowtide_plugins.diagnosis.spread import (
+    BULK,
+    NARROWER,
+    WIDER,
+    Span,
+    Usage,
+    gain_db,
+    usage,
+)
 
 MATTERS = 0.3
 """The share of a layer's noise from which on a part of it is explained."""
@@ -34,11 +42,14 @@ TIED = Cause("LT953", "scale tied to that of other tensors", "they need 1.4 time
 SHIFT = Cause(
     "LT954", "scale rounded up since requantization only shifts", "codes reach 1.4 times as far as the range"
 )
-ONE_SIDED = Cause("LT955", "one-sided range in signed codes", "codes for the other side are 1.4 times as many")
+ONE_SIDED = Cause(
+    "LT955", "one-sided range in signed codes", "codes for the other side are 1.4 times as many"
+)
 CUT = Cause("LT956", "range cut off by the calibrator", "a third of the noise comes from saturated elements")
 DOMAIN = Cause(
     "LT957", "input not in the calibrated domain", "the same, and the range was known before calibration"
 )
+CHANNELS = Cause("LT959", "range taken by a few channels", "it is 4 times that of the median channel or more")
 WIDTH = Cause("LT958", "output too wide-ranging for 8 bits", "a third of the noise comes from rounding it")
 
 
@@ -47,7 +58,7 @@ class Ranges(Diagnosis):
     """Explains noise that the codes of activations make."""
 
     name: ClassVar[str] = "ranges"
-    causes: ClassVar[tuple[Cause, ...]] = (OUTLIERS, CONSTANT, TIED, SHIFT, ONE_SIDED, CUT, DOMAIN, WIDTH)
+    causes: ClassVar[tuple[Cause, ...]] = (OUTLIERS, CONSTANT, TIED, SHIFT, ONE_SIDED, CUT, DOMAIN, CHANNELS, WIDTH)
 
     def find(self, view: DiagnosisView) -> Iterable[Finding]:
         """See `Diagnosis.find`."""
@@ -81,11 +92,12 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     layer = _maker(view, value)
     on_device = layer in view.layers and view.placement.on_accelerator(layer)
     wider = remedies.wider_output(view, layer) if on_device else None
-    gain = clipping_gain_db(view.histograms[value.name], quant)
+    gain = gain_db(view.histograms[value.name], quant, found.seen, NARROWER)
     candidates = [
-        (CONSTANT, found.factor(found.seen, found.live), HALF_BIT),
+        (CONSTANT, found.factor(found.kept, found.live), HALF_BIT),
+        (CHANNELS, found.spread(), TWO_BITS),
         (OUTLIERS, found.factor(found.live, found.bulk), TWO_BITS),
-        (TIED, found.factor(found.tied, found.seen), HALF_BIT),
+        (TIED, found.factor(found.tied, found.kept), HALF_BIT),
         (SHIFT, found.factor(found.reach, found.tied), HALF_BIT),
         (ONE_SIDED, _one_sided(found), HALF_BIT),
     ]
@@ -95,6 +107,8 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     if cause in (OUTLIERS, SHIFT) and gain >= ENOUGH_DB:
         better = "mse" if view.rule.activation_scale == "free" else "shift-aware"
         remedy = remedies.calibrator(view, better) or wider
+    elif cause is CHANNELS:
+        remedy = remedies.passes(view, "condition", "equalize") or wider
     elif cause is ONE_SIDED:
         remedy = remedies.scale_type(view, 4) or wider
     if remedy is not None:
@@ -114,8 +128,8 @@ def _maker(view: DiagnosisView, value: Value) -> str:
 
 
 def _one_sided(found: Usage) -> float:
-    low, high = found.seen
-    return found.width(found.seen) / (high - low) if found.mirrored and high > low else 1.0
+    low, high = found.kept
+    return found.width(found.kept) / (high - low) if found.mirrored and high > low else 1.0
 
 
 def _evidence(cause: Cause, found: Usage) -> str:
@@ -123,37 +137,43 @@ def _evidence(cause: Cause, found: Usage) -> str:
     match cause.code:
         case OUTLIERS.code:
             few = f"{BULK:.1%} of the elements need {found.used(found.bulk)} of {codes} codes"
-            return f"{few}: they lie in {_span(found.bulk)}, the range is {_span(found.seen)}"
+            return f"{few}: they lie in {_span(found.bulk)}, the range is {_span(found.kept)}"
         case CONSTANT.code:
-            few = f"{found.constant} channels never change and make the range {_span(found.seen)}"
+            few = f"{found.constant} channels never change and make the range {_span(found.kept)}"
             return f"{few}; the others need {found.used(found.live)} of {codes} codes"
+        case CHANNELS.code:
+            median = sorted(found.channels, key=found.width)[len(found.channels) // 2]
+            few = f"the median of {len(found.channels)} channels needs {found.used(median)} of {codes} codes"
+            return f"{few}: its range is {_span(median)}, that of all {_span(found.live)}"
         case TIED.code:
             shown = ", ".join(map(short_name, found.with_others[:2]))
             others = f"{shown}, …" if len(found.with_others) > 2 else shown
             return (
-                f"{found.used(found.seen)} of {codes} codes: its range is {_span(found.seen)}, "
+                f"{found.used(found.kept)} of {codes} codes: its range is {_span(found.kept)}, "
                 f"with {others} {_span(found.tied)}"
             )
         case SHIFT.code:
             reach = f"codes reach {_span(found.reach)}, the range is {_span(found.tied)}"
             return f"{found.used(found.tied)} of {codes} codes: {reach}"
         case ONE_SIDED.code:
-            return f"{found.used(found.seen)} of {codes} codes: the range is {_span(found.seen)}"
+            return f"{found.used(found.kept)} of {codes} codes: the range is {_span(found.kept)}"
         case _:
-            return f"{found.used(found.seen)} of {codes} codes are used, the range is {_span(found.seen)}"
+            return f"{found.used(found.kept)} of {codes} codes are used, the range is {_span(found.kept)}"
 
 
 def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Finding]:
     """Who chose a range that is too small."""
-    quant, seen = value.type.quant, view.histograms.get(value.name)
-    if quant is None or seen is None:
+    quant, found = value.type.quant, usage(view, value)
+    if quant is None or found is None:
         return
     low, high = quant.range
     evidence = f"codes reach {_span((low, high))}; saturated elements make {share:.0%} of the noise"
     layer = view.layer_of(value)
     if value.name in view.calibrated and not view.prequantized:
-        remedy = remedies.calibrator(view, "minmax") or remedies.wider_output(view, layer)
-        yield CUT.finding(layer, evidence, remedy)
+        gain = gain_db(view.histograms[value.name], quant, found.seen, WIDER)
+        remedy = remedies.calibrator(view, "minmax") if gain >= ENOUGH_DB else None
+        seen = f"elements up to {_span(found.seen)} were seen"
+        yield CUT.finding(layer, f"{evidence}; {seen}", remedy or remedies.wider_output(view, layer))
     elif view.prequantized:
         yield DOMAIN.finding(layer, evidence, remedies.recalibrated())
     elif view.options.quant_params_proto_path:

@@ -32,8 +32,10 @@ def wider_parameters(view: DiagnosisView, layer: str) -> str:
 
 
 def _class_of(view: DiagnosisView, tensor: str) -> frozenset[str]:
-    groups = precision_classes(view.graph, view.target, view.placement)
-    return next((frozenset(group.tensors) for group in groups if tensor in group.tensors), frozenset())
+    for group in precision_classes(view.graph, view.target, view.placement):
+        if tensor in group.tensors:
+            return frozenset(group.tensors)
+    return frozenset()
 
 
 def _may_be_wide(view: DiagnosisView, members: frozenset[str]) -> bool:
@@ -52,7 +54,11 @@ def _may_be_wide(view: DiagnosisView, members: frozenset[str]) -> bool:
 def calibrator(view: DiagnosisView, name: str) -> str | None:
     """Another calibrator; ``None`` where it is in use, nobody provides it, or no range comes from frames."""
     used = view.calibrator.partition("{")[0] == name
-    return None if used or view.prequantized or name not in view.available["calibrator"] else f"calibrator={name}"
+    return (
+        None
+        if used or view.prequantized or name not in view.available["calibrator"]
+        else f"calibrator={name}"
+    )
 
 
 def passes(view: DiagnosisView, stage: str, name: str) -> str | None:

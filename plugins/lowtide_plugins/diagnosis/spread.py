@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import attrs
 import numpy as np
@@ -10,9 +11,13 @@ import numpy as np
 from lowtide.diagnosis import DiagnosisView
 from lowtide.ir import QuantParams, Value
 from lowtide.measure import Histogram
+from lowtide.precision import quantized_values
 from lowtide.quantize.numbers import with_zero
 from lowtide.quantize.solve import tied_tensors
-from lowtide.precision import quantized_values
+
+NARROWER = tuple(2.0 ** (-number / 4) for number in range(1, 25))
+WIDER = tuple(2.0 ** (number / 4) for number in range(1, 17))
+"""How many times as far codes might reach."""
 
 BULK = 0.999
 """The share of elements that the bulk of a tensor holds."""
@@ -30,8 +35,10 @@ class Usage:
         tied: the range that the tensor and those of the same scale need together.
         with_others: the other tensors of the same scale.
         seen: what was seen of the tensor.
-        live: the same without channels that never change.
+        kept: the part of it that the calibrator kept.
+        live: that without channels that never change.
         constant: how many channels those are.
+        channels: the range of every live channel; empty where they were not looked at.
         bulk: what holds `BULK` of the elements.
         mirrored: whether codes reach as far below zero as above.
     """
@@ -41,8 +48,10 @@ class Usage:
     tied: Span
     with_others: tuple[str, ...]
     seen: Span
+    kept: Span
     live: Span
     constant: int
+    channels: tuple[Span, ...]
     bulk: Span
     mirrored: bool
 
@@ -55,6 +64,12 @@ class Usage:
         """How much wider one span is than another, at least 1."""
         wide, narrow = self.width(outer), self.width(inner)
         return max(1.0, wide / narrow) if narrow > 0 else math.inf if wide > 0 else 1.0
+
+    def spread(self) -> float:
+        """The range of all live channels by that of the median one."""
+        if len(self.channels) < 2:
+            return 1.0
+        return self.factor(self.live, sorted(self.channels, key=self.width)[len(self.channels) // 2])
 
     def used(self, span: Span) -> int:
         """How many of the codes a span uses."""
@@ -70,9 +85,11 @@ def usage(view: DiagnosisView, value: Value) -> Usage | None:
     if quant is None or histogram is None or known is None:
         return None
     chosen = with_zero(known.min, known.max)
-    seen, live, constant = _seen(view, value.name) or (chosen, chosen, 0)
+    channels, constant = _channels(view, value.name)
+    live = _joined(channels) or chosen
+    seen = _joined([*channels, *constant]) or chosen
     # What a calibrator cut off is no waste.
-    seen, live = _cut(seen, chosen), _cut(live, chosen)
+    kept, live = _cut(seen, chosen), _cut(live, chosen)
     others = _tied(view, value.name)
     ranges = [view.ranges[name] for name in others if name in view.ranges]
     tied = (min([chosen[0], *(r.min for r in ranges)]), max([chosen[1], *(r.max for r in ranges)]))
@@ -82,8 +99,10 @@ def usage(view: DiagnosisView, value: Value) -> Usage | None:
         tied=tied,
         with_others=others,
         seen=seen,
+        kept=kept,
         live=live,
-        constant=constant,
+        constant=len(constant),
+        channels=tuple(_cut(span, chosen) for span in channels),
         bulk=_cut(bulk(histogram), live),
         mirrored=quant.dtype.signed and abs(sum(quant.range)) <= 2 * quant.scale[0],
     )
@@ -106,39 +125,46 @@ def bulk(histogram: Histogram) -> Span:
     return histogram.low + first * step, histogram.low + last * step
 
 
-def clipping_gain_db(histogram: Histogram, quant: QuantParams) -> float:
-    """By how much the noise of the codes would fall at most if they reached less far, in dB; 0 if it would not.
+def gain_db(histogram: Histogram, quant: QuantParams, seen: Span, factors: Iterable[float]) -> float:
+    """By how much the noise of the codes would fall at most if they reached so many times as far, in dB.
 
-    An estimate from the bins: rounding makes scale^2 / 12 for each element, a cut the square of its length.
+    An estimate: rounding makes scale^2 / 12 for each element, a cut the square of its length; elements
+    outside of the bins are taken as spread evenly up to the extremes that were seen. 0 when nothing would be
+    won.
     """
     step = (histogram.high - histogram.low) / len(histogram.counts)
     centres = histogram.low + (np.arange(len(histogram.counts)) + 0.5) * step
     counts = histogram.counts.astype(np.float64)
-    elements = max(1.0, float(counts.sum()))
+    below, above = (float(count) for count in histogram.outside)
+    elements = max(1.0, float(counts.sum()) + below + above)
     low, high = quant.range
 
-    def noise(shrink: float) -> float:
-        cut = np.maximum(0.0, centres - high * shrink) + np.maximum(0.0, low * shrink - centres)
-        return float((counts * cut**2).sum()) + elements * (quant.scale[0] * shrink) ** 2 / 12
+    def noise(factor: float) -> float:
+        cut = np.maximum(0.0, centres - high * factor) + np.maximum(0.0, low * factor - centres)
+        far = [(above, seen[1] - high * factor), (below, low * factor - seen[0])]
+        outside = sum(count * max(0.0, length) ** 2 / 3 for count, length in far)
+        return float((counts * cut**2).sum()) + outside + elements * (quant.scale[0] * factor) ** 2 / 12
 
-    before = noise(1.0)
-    after = min(noise(2.0 ** (-number / 4)) for number in range(25))
+    before, after = noise(1.0), min([noise(1.0), *map(noise, factors)])
     return 10 * math.log10(before / after) if after > 0 else 0.0
 
 
-def _seen(view: DiagnosisView, tensor: str) -> tuple[Span, Span, int] | None:
-    """What statistics saw of a tensor, the same without constant channels, and how many those are."""
+def _channels(view: DiagnosisView, tensor: str) -> tuple[list[Span], list[Span]]:
+    """The range of every channel that was seen to change, and of those that were not."""
     if view.statistics is None or tensor not in view.statistics.statistics:
-        return None
+        return [], []
     extremes = view.statistics.minmax(tensor)
-    low, high = extremes.min.astype(np.float64), extremes.max.astype(np.float64)
-    seen = with_zero(float(low.min()), float(high.max()))
-    moves = high > low
-    if extremes.info.nonnegative:
-        moves = high > 0  # whose lowest elements nobody looked for
-    if not moves.any() or moves.all():
-        return seen, seen, int((~moves).sum()) if moves.any() else 0
-    return seen, with_zero(float(low[moves].min()), float(high[moves].max())), int((~moves).sum())
+    live: list[Span] = []
+    constant: list[Span] = []
+    for low, high in zip(extremes.min.tolist(), extremes.max.tolist(), strict=True):
+        # Nobody looked for the lowest elements of what is never negative.
+        changes = high > 0 if extremes.info.nonnegative else high > low
+        (live if changes else constant).append(with_zero(low, high))
+    return live, constant
+
+
+def _joined(spans: Sequence[Span]) -> Span | None:
+    return (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
 
 
 def _cut(span: Span, limits: Span) -> Span:

@@ -36,13 +36,17 @@ TINY = 1e-38
 """Keeps divisions by the scale of a channel of zeros finite."""
 
 CHANNELS = Cause(
-    "LT961", "weights spread across channels", "one scale, and the largest weight is 4 times the median channel's"
+    "LT961",
+    "weights spread across channels",
+    "one scale, and the largest weight is 4 times the median channel's",
 )
 OUTLIERS = Cause(
     "LT962", "weights dominated by outliers", "the largest weight is 16 times the median of its channel"
 )
 BIAS = Cause(
-    "LT963", "bias saturates or takes the weights' precision", "its format is too small for the best weight scale"
+    "LT963",
+    "bias saturates or takes the weights' precision",
+    "its format is too small for the best weight scale",
 )
 POWER = Cause(
     "LT964", "weight scale rounded up to a power of two", "the scale is 1.4 times what weights need"
@@ -196,8 +200,8 @@ def _coarse(view: DiagnosisView, found: _Weights, share: float) -> Finding | Non
         return None
     largest = float(off.max(initial=0.0))
     evidence = (
-        f"the bias is off by up to {largest:.3g}, {largest / output.scale[0]:.3g} codes of the output, and makes "
-        f"{share:.0%} of the noise"
+        f"the bias is off by up to {largest:.3g}, {largest / output.scale[0]:.3g} codes of the output, and "
+        f"makes {share:.0%} of the noise"
     )
     clip = saturated and view.options.bias_clipping and not view.prequantized
     wider = remedies.wider_parameters(view, layer.name)
@@ -206,9 +210,9 @@ def _coarse(view: DiagnosisView, found: _Weights, share: float) -> Finding | Non
 
 def _room(view: DiagnosisView, found: _Weights) -> str | None:
     """How the bias has raised the weight scale; ``None`` where it has not, or somebody chose the scale."""
-    chosen = view.solved.weight_scales if view.solved is not None else {}
     matter = found.matter
-    if not matter.any() or found.layer.name in chosen:
+    chosen = view.solved is not None and found.layer.name in view.solved.weight_scales
+    if chosen or not matter.any():
         return None
     raised = np.broadcast_to(np.array(found.quant.scale) / np.maximum(found.needed, TINY), matter.shape)
     steps, worst = found.steps, int(np.argmax(np.where(matter, raised, 0.0)))
@@ -216,8 +220,8 @@ def _room(view: DiagnosisView, found: _Weights) -> str | None:
     if fewest <= _limit(view) or raised[worst] <= 2 * HALF_BIT:
         return None
     return (
-        f"a bias would be {fewest:.3g} steps of the accumulator and {_limit(view)} fit, so the weight scale is "
-        f"{raised[worst]:.3g} times what weights need"
+        f"a bias would be {fewest:.3g} steps of the accumulator and {_limit(view)} fit, so the weight scale "
+        f"is {raised[worst]:.3g} times what weights need"
     )
 
 
