@@ -58,7 +58,17 @@ class Ranges(Diagnosis):
     """Explains noise that the codes of activations make."""
 
     name: ClassVar[str] = "ranges"
-    causes: ClassVar[tuple[Cause, ...]] = (OUTLIERS, CONSTANT, TIED, SHIFT, ONE_SIDED, CUT, DOMAIN, CHANNELS, WIDTH)
+    causes: ClassVar[tuple[Cause, ...]] = (
+        OUTLIERS,
+        CONSTANT,
+        TIED,
+        SHIFT,
+        ONE_SIDED,
+        CUT,
+        DOMAIN,
+        CHANNELS,
+        WIDTH,
+    )
 
     def find(self, view: DiagnosisView) -> Iterable[Finding]:
         """See `Diagnosis.find`."""
