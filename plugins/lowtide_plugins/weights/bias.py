@@ -15,6 +15,7 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide_plugins.weights.rows import is_plain_product
 
 
 @attrs.frozen(kw_only=True)
@@ -113,18 +114,13 @@ def _mean_error(node: Node, operands: MacOperands, reference: Graph, means: dict
             per_group = error.reshape(group, error.shape[0] // group, error.shape[1], -1).sum(axis=3)
             by_group: Array = np.einsum("gok,gk->go", per_group, mean.reshape(group, -1))
             return by_group.reshape(-1)
-        case "Gemm" if not _is_plain_product(node):
+        case "Gemm" if not is_plain_product(node):
             return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0"
         case "Gemm":
             product: Array = error @ mean if node.int_attribute("transB", 0) else mean @ error
             return product
         case _:
             return f"{node.op} has no bias operand, or strides that let every position see other weights"
-
-
-def _is_plain_product(node: Node) -> bool:
-    factors = (node.float_attribute("alpha", 1.0), node.float_attribute("beta", 1.0))
-    return factors == (1.0, 1.0) and not node.int_attribute("transA", 0)
 
 
 def _apply(graph: Graph, node: Node, operands: MacOperands, ctx: PassContext, delta: Array) -> int:

@@ -8,11 +8,12 @@ import attrs
 import numpy as np
 
 from lowtide.errors import PassError
-from lowtide.ir import Array, Constant, Graph, Node, QuantParams
+from lowtide.ir import Array, Constant, Graph, Node
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide_plugins.weights.moments import second_moments
+from lowtide_plugins.weights.rows import as_rows, from_rows, original_weights, row_scales
 
 BLOCK = 128
 """Columns that are finished before the error goes to all that follow; for speed only."""
@@ -79,7 +80,7 @@ class RoundWeights(Pass):
             return (
                 f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
             )
-        if _original(node, reference) is None:
+        if original_weights(node, reference) is None:
             return "the float network has no layer of this name."
         count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
         if count > self.most:
@@ -98,16 +99,16 @@ class RoundWeights(Pass):
     ) -> int:
         """Give one layer its codes; 1 when they are others now."""
         quant, weights = operands.weights.type.quant, operands.weights
-        real = _original(node, reference)
+        real = original_weights(node, reference)
         assert quant is not None  # noqa: S101 - the caller checks
         assert real is not None  # noqa: S101 - the caller checks
         groups = matrix.shape[0]
-        rows = _as_rows(node, real).astype(np.float64)
-        scale = _scales(quant, len(rows))
+        rows = as_rows(node, real).astype(np.float64)
+        scale = row_scales(quant, len(rows))
         low = -quant.dtype.max if narrow else quant.dtype.min
         steps = (rows / scale[:, np.newaxis]).reshape(groups, len(rows) // groups, -1)
         codes = round_steps(steps, matrix.astype(np.float64), low, quant.dtype.max, self.damp)
-        made = _from_rows(node, codes.reshape(rows.shape), real.shape).astype(quant.dtype.numpy)
+        made = from_rows(node, codes.reshape(rows.shape), real.shape).astype(quant.dtype.numpy)
         constant = Constant.of(made)
         if constant == weights.constant:
             return 0
@@ -175,25 +176,3 @@ def _inverse_factor(matrix: Array) -> Array:
     mirrored = np.linalg.cholesky(matrix[:, ::-1, ::-1])
     factor: Array = np.linalg.inv(mirrored)[:, ::-1, ::-1]
     return factor
-
-
-def _original(node: Node, reference: Graph) -> Array | None:
-    twin = reference.values.get(node.output.name)
-    original = mac_operands(twin.producer) if twin is not None and twin.producer is not None else None
-    return original.weights.constant.array() if original is not None and original.weights.constant else None
-
-
-def _as_rows(node: Node, weights: Array) -> Array:
-    """One row for each output, ``[C_out, K]``."""
-    if node.op == "Conv":
-        return weights.reshape(weights.shape[0], -1)
-    return weights if node.op == "Gemm" and node.int_attribute("transB", 0) else weights.T
-
-
-def _from_rows(node: Node, rows: Array, shape: tuple[int, ...]) -> Array:
-    turned = node.op == "MatMul" or (node.op == "Gemm" and not node.int_attribute("transB", 0))
-    return rows.T if turned else rows.reshape(shape)
-
-
-def _scales(quant: QuantParams, outputs: int) -> Array:
-    return np.broadcast_to(np.array(quant.scale, np.float64), (outputs,))

@@ -1,0 +1,206 @@
+"""Closed forms for one layer: what its weights and biases should be, given what it reads.
+
+Arrays of weights are ``[groups, outputs, K]``, vectors that a layer multiplies ``[groups, rows, K]``, and
+what it gives ``[groups, rows, outputs]``. The rows of the float and the quantized network belong to the same
+positions of the same frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import numpy as np
+
+from lowtide.ir import Array, Layer, Node
+from lowtide.quantize.operands import MacOperands
+from lowtide_plugins.passes.facts import bounds
+from lowtide_plugins.weights.moments import sample
+from lowtide_plugins.weights.rows import as_rows
+from lowtide_plugins.weights.sequence import LayerSequence
+
+MOST_ELEMENTS = 1 << 23
+"""Elements of all vectors of a layer; of large layers fewer positions are taken."""
+
+STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+"""How much weights may be held where they were, by the mean moment."""
+
+
+@attrs.frozen(eq=False)
+class Window:
+    """The numbers between which the output of a layer tells pre-activations apart.
+
+    Beyond it the activation, or the codes of the output, give the same whatever the sum is.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.low > -math.inf or self.high < math.inf
+
+    @classmethod
+    def of(cls, layer: Layer) -> Window:
+        """That of a product with at most a Relu or Clip behind it; none for other layers."""
+        low, high = -math.inf, math.inf
+        if len(layer.nodes) > 1:
+            limits = bounds(layer.nodes[1]) if len(layer.nodes) == 2 else None
+            if limits is None:
+                return cls()
+            low, high = limits
+        quant = layer.output.type.quant
+        if quant is not None and quant.axis is None:
+            low, high = max(low, quant.range[0]), min(high, quant.range[1])
+        return cls(low, high)
+
+    def nearest(self, target: Array, present: Array) -> Array:
+        """The numbers nearest to `present` that look like `target` through the window."""
+        made = np.where(target <= self.low, np.minimum(present, self.low), target)
+        return np.where(target >= self.high, np.maximum(present, self.high), made)
+
+    def open(self, target: Array) -> Array:
+        """How often each output is inside, ``[groups, outputs]``."""
+        inside: Array = ((target > self.low) & (target < self.high)).mean(axis=1)
+        return inside
+
+
+@attrs.frozen(eq=False)
+class Evidence:
+    """What a layer reads in both networks, and what it is to give.
+
+    Attributes:
+        weights: real weights, float64.
+        target: what the float layer gives before its activation, float32.
+        fixed: what the quantized layer multiplies, float32.
+        mean: the mean of `fixed`, float64 ``[groups, K]``; zeros for a layer without bias.
+        moments: E[(x - mean) (x - mean)'] of `fixed`, float64 ``[groups, K, K]``.
+        window: where outputs can be told apart.
+        has_bias: whether the layer can have one.
+    """
+
+    weights: Array
+    target: Array
+    fixed: Array
+    mean: Array
+    moments: Array
+    window: Window
+    has_bias: bool
+
+    @classmethod
+    def of(  # noqa: PLR0917 - a layer in both networks, and how to sample it
+        cls,
+        sequence: LayerSequence,
+        layer: Layer,
+        operands: MacOperands,
+        real: Array,
+        bias: Array,
+        rows: int,
+    ) -> Evidence:
+        """Sample what a layer is about to read."""
+        node = layer.nodes[0]
+        groups = node.int_attribute("group", 1) if node.op == "Conv" else 1
+        matrix = as_rows(node, real).astype(np.float64)
+        size = matrix.shape[1]
+        rows = max(1, min(rows, MOST_ELEMENTS // (sequence.count * groups * size)))
+        value = operands.activation
+        plain = _vectors(node, [sequence.plain(value, frame) for frame in range(sequence.count)], rows)
+        fixed = _vectors(node, [sequence.fixed(value, frame) for frame in range(sequence.count)], rows)
+        weights = matrix.reshape(groups, len(matrix) // groups, size)
+        target = products(plain, weights) + bias.reshape(groups, 1, -1).astype(np.float32)
+        has_bias = node.op != "MatMul"
+        mean = fixed.mean(axis=1, dtype=np.float64) if has_bias else np.zeros((groups, size))
+        centred = fixed - mean[:, np.newaxis].astype(np.float32)
+        moments = np.matmul(centred.transpose(0, 2, 1), centred).astype(np.float64) / fixed.shape[1]
+        return cls(weights, target, fixed, mean, moments, Window.of(layer), has_bias)
+
+    @property
+    def count(self) -> int:
+        """How many vectors there are."""
+        return int(self.fixed.shape[1])
+
+    def bias_for(self, weights: Array, *, rounds: int) -> Array:
+        """The bias that brings the mean of every output to that of the target, ``[groups, outputs]``.
+
+        Where the activation makes no difference, the sum needs none either: the target is moved to the
+        nearest number that looks the same, `rounds` times.
+        """
+        made = products(self.fixed, weights)
+        mean = made.mean(axis=1, dtype=np.float64)
+        bias: Array = self.target.mean(axis=1, dtype=np.float64) - mean
+        for _ in range(rounds if self.window.finite else 0):
+            target = self.window.nearest(self.target, made + bias[:, np.newaxis].astype(np.float32))
+            bias = target.mean(axis=1, dtype=np.float64) - mean
+        return bias
+
+    def least_squares(self, *, rounds: int) -> Array:
+        """Weights that give the target from what the quantized layer reads, float64 like `weights`.
+
+        W = (E[(t - E t) (x - E x)'] + l W0) (E[(x - E x) (x - E x)'] + l)^-1 with the real weights W0. Of
+        `STRENGTHS` times the mean of the diagonal, l is what serves the second half of the rows best when
+        learned from the first; when W0 serves as well, it is the answer. With a window the target is moved
+        as in `bias_for`, `rounds` times.
+        """
+        level = self._strength()
+        if level is None:
+            return self.weights
+        weights, target = self.weights, self.target
+        for turn in range(1 + (rounds if self.window.finite else 0)):
+            if turn:
+                bias = target.mean(axis=1, dtype=np.float64) - np.einsum("gok,gk->go", weights, self.mean)
+                bias = bias if self.has_bias else np.zeros_like(bias)
+                present = products(self.fixed, weights) + bias[:, np.newaxis].astype(np.float32)
+                target = self.window.nearest(self.target, present)
+            weights = self._solve(slice(None), target, self.moments, level)
+        return weights
+
+    def _solve(self, rows: slice, target: Array, moments: Array, level: float) -> Array:
+        """The weights for some rows, at one strength."""
+        size = self.weights.shape[2]
+        hold = level * np.trace(moments, axis1=1, axis2=2) / size + 1e-12
+        hold = hold.reshape(-1, 1, 1)
+        vectors, wanted = self.fixed[:, rows], target[:, rows]
+        # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
+        mean = wanted.mean(axis=1, dtype=np.float64, keepdims=True) if self.has_bias else np.zeros(1)
+        centred = (wanted - mean).astype(np.float32)
+        cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
+        matrix = moments + hold * np.eye(size)
+        solved = np.linalg.solve(matrix, (cross + hold * self.weights).transpose(0, 2, 1))
+        return np.asarray(solved.transpose(0, 2, 1))
+
+    def _strength(self) -> float | None:
+        """How much to hold weights, ``None`` for entirely."""
+        half = self.count // 2
+        if half < 1:
+            return None
+        first, second = slice(0, half), slice(half, None)
+        vectors = self.fixed[:, first]
+        mean = vectors.mean(axis=1, dtype=np.float64) if self.has_bias else np.zeros_like(self.mean)
+        centred = vectors - mean[:, np.newaxis].astype(np.float32)
+        moments = np.matmul(centred.transpose(0, 2, 1), centred).astype(np.float64) / half
+        found: list[tuple[float, float | None]] = [(self._miss(self.weights, first, second), None)]
+        for level in STRENGTHS:
+            weights = self._solve(first, self.target, moments, level)
+            found.append((self._miss(weights, first, second), level))
+        return min(found, key=lambda entry: entry[0])[1]
+
+    def _miss(self, weights: Array, first: slice, second: slice) -> float:
+        """The error on other rows than the bias comes from, as far as the window shows it."""
+        made = products(self.fixed, weights)
+        bias = (self.target[:, first] - made[:, first]).mean(axis=1, dtype=np.float64)
+        if not self.has_bias:
+            bias = np.zeros_like(bias)
+        low, high = self.window.low, self.window.high
+        seen = np.clip(made[:, second] + bias[:, np.newaxis].astype(np.float32), low, high)
+        return float(np.square(seen - np.clip(self.target[:, second], low, high)).sum(dtype=np.float64))
+
+
+def products(vectors: Array, weights: Array) -> Array:
+    """What weights make of vectors, float32 ``[groups, rows, outputs]``."""
+    made: Array = np.matmul(vectors, weights.astype(np.float32).transpose(0, 2, 1))
+    return made
+
+
+def _vectors(node: Node, frames: list[Array], rows: int) -> Array:
+    return np.concatenate([sample(node, array, rows) for array in frames], axis=1)

@@ -1,0 +1,213 @@
+"""Weights and biases that make up for the errors in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from lowtide.errors import PassError
+from lowtide.ir import Array, Constant, Graph, Layer, Node, QuantParams
+from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
+from lowtide.quantize.numbers import round_half_away
+from lowtide.quantize.operands import MacOperands, mac_operands
+from lowtide.quantize.solve import SolveRequest
+from lowtide.quantize.weights import LARGE_BIAS, SPLIT_BIAS_LIMIT, requantize_bias
+from lowtide_plugins.weights.fit import Evidence
+from lowtide_plugins.weights.importance import output_gains
+from lowtide_plugins.weights.rounding import round_steps
+from lowtide_plugins.weights.rows import (
+    from_rows,
+    is_plain_product,
+    original_bias,
+    original_weights,
+    row_scales,
+)
+from lowtide_plugins.weights.scales import ScaleChoice
+from lowtide_plugins.weights.sequence import LayerSequence
+
+SELDOM = 1e-4
+"""Gain of an output that is never inside its window, beside one that always is."""
+
+
+@attrs.frozen(kw_only=True)
+class Reconstruct(Pass):
+    """Choose weights, their scales, codes and biases layer after layer, on what the quantized network reads.
+
+    For every Conv, Gemm and MatMul with 8-bit weights, in order, with x what the quantized network hands it
+    so far and t what the float layer gives before its activation:
+
+    1. `least-squares`: W = argmin E|W (x - E x) - (t - E t)|^2 + l |W - W0|^2, so that a layer absorbs what
+       those in front of it have lost; l is chosen on rows that were left out. Where the activation or the
+       codes clamp, any number beyond the limit will do, and t is moved to the nearest, `rounds` times.
+    2. `scales`: the scale of the weights is lowered as long as the expected error falls, weights that
+       saturate included; that of outputs stays. With one scale for a tensor, an output counts by what its
+       error does to those of the network. Shift-only rules allow halves only.
+    3. `feedback`: codes one after the other, what one loses is made up for by those that follow.
+    4. The bias takes out the mean error that is left.
+
+    Moments and means come from `rows` positions of `frames` frames, live values of these are kept.
+
+    Source: step 1 is ridge regression, as in Hubara et al., Improving Post Training Neural Quantization:
+    Layer-wise Calibration and Integer Programming, 2020, section 3, in closed form; step 3 is Frantar et al.,
+    GPTQ, 2022, algorithm 1; step 4 is Nagel et al., Data-Free Quantization, 2019, section 4.2, measured.
+
+    Attributes:
+        frames: how many frames are run; the quantized network learns from them alone.
+        rows: positions of each frame, fewer in layers with many inputs.
+        rounds: how often targets beyond the limits of activations are moved.
+        damp: share of the mean moment that is added before codes are chosen.
+        halvings: octaves by which a scale may fall.
+        most: the largest number of inputs of an output.
+        memory: MiB of values that are kept in memory; others go to a file.
+    """
+
+    name: ClassVar[str] = "reconstruct"
+    least_squares: bool = True
+    scales: bool = True
+    feedback: bool = True
+    frames: int = 64
+    rows: int = 64
+    rounds: int = 3
+    damp: float = 0.01
+    halvings: int = 6
+    most: int = 4608
+    memory: int = 512
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        """See `Pass.run`.
+
+        Raises:
+            PassError: when the graph is not quantized yet, no data was given, or an option is out of range.
+        """
+        if ctx.reference is None or ctx.frames is None or ctx.request is None or ctx.device is None:
+            raise PassError("needs a quantized graph and calibration frames", place=self.name)
+        self._check_options()
+        gains = output_gains(ctx.reference)
+        refusals: list[Refusal] = []
+        changed = 0
+        frames = ctx.frames.select(self.frames)
+        with LayerSequence(ctx.reference, graph, ctx.device, frames, self.memory) as sequence:
+            for layer in sequence.walk():
+                node = layer.nodes[0]
+                operands = mac_operands(node)
+                if operands is None or operands.weights.type.quant is None:
+                    continue
+                reason = objection(node, operands, ctx.reference, self.most)
+                if reason is None and not sequence.knows(operands.activation):
+                    reason = "the float network does not have what it reads."
+                if reason is not None:
+                    refusals.append(Refusal(node.place, reason))
+                    continue
+                fit = LayerFit(self, layer, operands, ctx.request, gains)
+                changed += fit.improve(graph, ctx.reference, sequence)
+        return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals))
+
+    def _check_options(self) -> None:
+        least = {"frames": 1, "rows": 1, "rounds": 0, "damp": 0}
+        least |= {"halvings": 0, "most": 1, "memory": 0}
+        for option, lowest in least.items():
+            found = getattr(self, option)
+            if not found >= lowest:
+                raise PassError(f"expected at least {lowest}, found {found}", place=f"{self.name}, {option}")
+
+
+def objection(node: Node, operands: MacOperands, reference: Graph, most: int) -> str | None:
+    """Why the weights of a layer cannot be chosen by their products, ``None`` when they can."""
+    shape = operands.weights.type.static_shape
+    if node.op == "ConvTranspose" or (node.op == "Conv" and len(shape) != 4) or len(shape) not in {2, 4}:
+        return f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
+    if node.op == "Gemm" and not is_plain_product(node):
+        return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
+    if original_weights(node, reference) is None:
+        return "the float network has no layer of this name."
+    quant = operands.weights.type.quant
+    if quant is None or quant.bits != 8:
+        return "its weights do not have 8 bits."
+    count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
+    return None if count <= most else f"an output has {count} inputs; the limit is {most}."
+
+
+@attrs.frozen(eq=False)
+class LayerFit:
+    """One layer under way."""
+
+    options: Reconstruct
+    layer: Layer
+    operands: MacOperands
+    request: SolveRequest
+    gains: Mapping[str, Array]
+
+    def improve(self, graph: Graph, reference: Graph, sequence: LayerSequence) -> int:
+        """Give the layer its weights and bias; 1 when they are others now."""
+        node, options = self.layer.nodes[0], self.options
+        real, quant = original_weights(node, reference), self.operands.weights.type.quant
+        assert real is not None  # noqa: S101 - the caller checks
+        assert quant is not None  # noqa: S101 - the caller checks
+        outputs = self.operands.weights.type.static_shape[0] if node.op == "Conv" else _columns(node)
+        bias = original_bias(node, reference, outputs)
+        evidence = Evidence.of(sequence, self.layer, self.operands, real, bias, options.rows)
+        wanted = evidence.weights
+        if options.least_squares:
+            wanted = evidence.least_squares(rounds=options.rounds)
+        low = -quant.dtype.max if self.request.rule.weight_codes == "narrow" else quant.dtype.min
+        scales = self._scales(evidence, wanted, quant, low) if options.scales else quant.scale
+        chosen = QuantParams(quant.dtype, scales, quant.zero_point, quant.axis)
+        scale = row_scales(chosen, outputs).reshape(*wanted.shape[:2], 1)
+        steps = wanted / scale
+        if options.feedback:
+            codes = round_steps(steps, evidence.moments, low, quant.dtype.max, options.damp)
+        else:
+            codes = np.clip(round_half_away(steps), low, quant.dtype.max)
+        before = _state(node)
+        made = from_rows(node, codes.reshape(outputs, -1), real.shape).astype(quant.dtype.numpy)
+        weights = self.operands.weights
+        graph.set_constant(weights, Constant.of(made), weights.type.with_quant(chosen))
+        if evidence.has_bias:
+            found = evidence.bias_for(codes * scale, rounds=options.rounds)
+            requantize_bias(graph, node, self._holdable(evidence, found, scale[..., 0]), self.request)
+        return int(_state(node) != before)
+
+    def _scales(self, evidence: Evidence, wanted: Array, quant: QuantParams, low: int) -> tuple[float, ...]:
+        """Scales with less error, from the present ones down."""
+        source, rule = self.operands.activation.type.quant, self.request.rule
+        if source is None:
+            return quant.scale
+        opened = evidence.window.open(evidence.target)
+        known = self.gains.get(self.layer.nodes[0].output.name)
+        gains = np.ones_like(opened) if known is None or known.size != opened.size else known
+        # A bias that is needed: of outputs that never leave the limit, none is.
+        bias = evidence.target.mean(axis=1) - np.einsum("gok,gk->go", wanted, evidence.mean)
+        return ScaleChoice(
+            wanted=wanted,
+            moments=evidence.moments,
+            gains=gains.reshape(opened.shape) * (opened + SELDOM),
+            bias=np.where(opened > 0, np.abs(bias), 0.0) if evidence.has_bias else np.zeros_like(opened),
+            quant=quant,
+            input_scale=source.scale[0],
+            low=low,
+            shift=rule.requantize == "shift",
+            split=self.request.target.bias.split,
+            halvings=self.options.halvings,
+        ).scales()
+
+    def _holdable(self, evidence: Evidence, bias: Array, scale: Array) -> Array:
+        """The bias, as far from zero as its format goes where the output never leaves its limit."""
+        source = self.operands.activation.type.quant
+        if source is None:
+            return bias.reshape(-1)
+        room = (SPLIT_BIAS_LIMIT if self.request.target.bias.split else LARGE_BIAS) * source.scale[0] * scale
+        shut = evidence.window.open(evidence.target) == 0
+        return np.where(shut, np.clip(bias, -room, room), bias).reshape(-1)
+
+
+def _columns(node: Node) -> int:
+    shape = node.value(1).type.static_shape
+    return shape[0] if node.op == "Gemm" and node.int_attribute("transB", 0) else shape[-1]
+
+
+def _state(node: Node) -> tuple[object, ...]:
+    """What the pass may change in a layer."""
+    return tuple((value.constant, value.type) for value in node.inputs[1:] if value is not None)
