@@ -1,0 +1,117 @@
+"""Ranges by the error that reaches the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import attrs
+
+from lowtide.calibrate import Range
+from lowtide.errors import PassError
+from lowtide.ir import Graph
+from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
+from lowtide_plugins.scales.suffix import Values
+
+FEW = 8
+"""Frames on which a narrower range has to be better before all are looked at."""
+
+PATIENCE = 2
+"""How many narrower ranges in a row may be worse before the search ends."""
+
+STEPS = 20
+"""How many times a range is made narrower at most."""
+
+SIGNED = 0.5
+"""A negative end above this share of the positive one is tried without: unsigned codes are twice as fine."""
+
+
+@attrs.frozen(kw_only=True)
+class ChooseRanges(Pass):
+    """Narrow the range of every activation as long as the error that it alone causes at the outputs falls.
+
+    What a clipped element costs depends on what is made of it: nothing where x * sigmoid(x) is about 0 anyway,
+    very much where the largest element decides on the class. So the error is measured: on some frames, the
+    tensor, with those that share its parameters, is quantized, everything behind runs in float, and noise by
+    signal of the outputs counts. Both ends of the calibrated range are moved by factors, one after the other;
+    under power-of-two scales both halve. A range is replaced only if the error falls by more than `gain`.
+
+    Precondition: the pipeline ``scales``; calibration frames are given.
+
+    Attributes:
+        frames: how many frames are run at most.
+        memory: how many MiB their activations may take; there are fewer frames where that is not enough.
+        step: the factor from one range to the next where scales are free.
+        gain: the least relative gain for which a range is changed.
+    """
+
+    name: ClassVar[str] = "choose-ranges"
+    frames: int = 64
+    memory: int = 256
+    step: float = 0.84
+    gain: float = 0.03
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        """See `Pass.run`.
+
+        Raises:
+            PassError: elsewhere than between calibrating and solving, or when no data was given.
+        """
+        request = request_of(ctx, self.name)
+        if ctx.frames is None or ctx.ranges is None:
+            raise PassError("needs calibration frames", place=self.name)
+        values = Values(graph, ctx.frames, self.frames, self.memory << 20)
+        few = range(0, len(values.frames), max(1, len(values.frames) // FEW))
+        power = request.rule.activation_scale == "power-of-two"
+        narrowed = 0
+        for group in groups_of(graph, request):
+            before = union(group, ctx.ranges)
+            if before.min == before.max or group.bits != 8:
+                continue
+            suffix = values.behind(group.roots)
+
+            def cost(span: Range, frames: Sequence[int] | None = None) -> float:
+                quant = params(group, span, request)  # noqa: B023 - used in this turn of the loop
+                return suffix.error(lambda array: fake_quantized(array, quant), frames)  # noqa: B023
+
+            # A glance at some frames tells where a search over all of them is worth its time.
+            after = self._search(before, group, lambda span: cost(span, few), power=power)
+            if after != before and len(few) < len(values.frames):
+                after = self._search(before, group, cost, power=power)
+            if after != before:
+                narrowed += 1
+                ctx.ranges.update({value.name: after for value in group.members})
+        return PassOutcome(narrowed > 0, {"narrowed": narrowed, "frames": len(values.frames)})
+
+    def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:
+        step = 0.5 if power else self.step
+        first = best = cost(before)
+        chosen = before
+        moves: list[Callable[[Range, float], Range]] = [lambda r, f: Range(r.min * f, r.max * f)]
+        if before.min < 0 < before.max:
+            moves = [
+                lambda r, f: Range(r.min * f, r.max),
+                lambda r, f: Range(r.min, r.max * f),
+            ]
+            if not group.asymmetric:
+                moves = [lambda r, f: Range(max(r.min, before.min * f), max(r.max * f, 0.0))]
+        for move in moves:
+            start, failed = chosen, 0
+            for count in range(1, STEPS + 1):
+                span = move(start, step**count)
+                error = cost(span)
+                if error < best:
+                    chosen, best, failed = span, error, 0
+                else:
+                    failed += 1
+                if failed >= PATIENCE:
+                    break
+        if not group.asymmetric and before.min < 0 and -before.min < SIGNED * before.max:
+            for count in range(STEPS):
+                span = Range(0.0, before.max * step**count)
+                error = cost(span)
+                if error >= best:
+                    break
+                chosen, best = span, error
+        return chosen if best < first * (1 - self.gain) else before
