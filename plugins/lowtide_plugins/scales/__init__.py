@@ -18,4 +18,9 @@ def lowtide_register_passes() -> Iterable[PassSpec]:
             summary="narrow ranges by the error that reaches the outputs",
             implementation=f"{_MODULE}.ranges:ChooseRanges",
         ),
+        PassSpec(
+            name="joint-scales",
+            summary="choose the scales of weights and activations together, where devices can only shift",
+            implementation=f"{_MODULE}.joint:JointScales",
+        ),
     ]

@@ -85,7 +85,9 @@ def _session(value: Value, nodes: list[Node], results: list[Value]) -> Session:
     for node in nodes:
         for operand in node.inputs:
             if operand is not None and operand.constant is not None and operand not in twins:
-                twins[operand] = part.add_constant(operand.name, operand.constant, operand.type.with_quant(None))
+                twins[operand] = part.add_constant(
+                    operand.name, operand.constant, operand.type.with_quant(None)
+                )
         inputs = [None if operand is None else twins[operand] for operand in node.inputs]
         outputs = [(made.name, TensorType(made.type.dtype, None)) for made in node.outputs]
         twin = part.add_node(node.op, inputs, outputs, node.attributes)

@@ -42,7 +42,13 @@ def request_of(ctx: PassContext, name: str) -> SolveRequest:
     Raises:
         PassError: when the pass runs elsewhere than between calibrating and solving.
     """
-    if ctx.target is None or ctx.rule is None or ctx.placement is None or ctx.plan is None or ctx.ranges is None:
+    if (
+        ctx.target is None
+        or ctx.rule is None
+        or ctx.placement is None
+        or ctx.plan is None
+        or ctx.ranges is None
+    ):
         raise PassError("chooses scales, so it belongs into the pipeline scales", place=name)
     return SolveRequest(
         target=ctx.target,
@@ -70,9 +76,7 @@ def groups_of(graph: Graph, request: SolveRequest) -> tuple[Group, ...]:
         members = tuple(graph.values[name] for name in names)
         same = set(members)
         roots = tuple(
-            value
-            for value in members
-            if value not in makers or same.isdisjoint(makers[value].inputs)
+            value for value in members if value not in makers or same.isdisjoint(makers[value].inputs)
         )
         asymmetric = all(may_be_asymmetric(value, around.get(value, ()), request) for value in members)
         bits = request.plan.activations[members[0].name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import attrs
@@ -11,10 +12,11 @@ from lowtide.calibrate import Range
 from lowtide.errors import PassError
 from lowtide.ir import Graph
 from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide.quantize.solve import SolveRequest
 from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
 from lowtide_plugins.scales.suffix import Values
 
-FEW = 8
+FEW = 4
 """Frames on which a narrower range has to be better before all are looked at."""
 
 PATIENCE = 2
@@ -25,6 +27,30 @@ STEPS = 20
 
 SIGNED = 0.5
 """A negative end above this share of the positive one is tried without: unsigned codes are twice as fine."""
+
+
+class Trial:
+    """What a range costs."""
+
+    def __init__(
+        self, values: Values, group: Group, whole: Range, request: SolveRequest, unseen: float
+    ) -> None:
+        self.suffix = values.behind(group.roots)
+        self.group, self.whole, self.request = group, whole, request
+        elements = sum(frame[root.name].size for frame in values.frames for root in group.roots)
+        self.share = unseen / elements
+        self.sensitivity: dict[int, float] = {}
+
+    def cost(self, span: Range, frames: Sequence[int] | None = None) -> float:
+        """The error of the outputs, and what elements at the ends of the whole range would add to it."""
+        count = len(frames or ())
+        quant = params(self.group, span, self.request)
+        error = self.suffix.error(lambda array: fake_quantized(array, quant), frames)
+        if count not in self.sensitivity:  # the first range is the whole one, where all noise is rounding
+            self.sensitivity[count] = error * 12 / quant.scale[0] ** 2
+        low, high = quant.range
+        cut = max(low - self.whole.min, 0.0) ** 2 + max(self.whole.max - high, 0.0) ** 2
+        return error + self.sensitivity[count] * self.share * cut
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +70,8 @@ class ChooseRanges(Pass):
         memory: how many MiB their activations may take; there are fewer frames where that is not enough.
         step: the factor from one range to the next where scales are free.
         gain: the least relative gain for which a range is changed.
+        unseen: how many elements at each end of the calibrated range are taken to have been missed on the
+            frames that are run; more keep the search from clipping what is rare.
     """
 
     name: ClassVar[str] = "choose-ranges"
@@ -51,6 +79,7 @@ class ChooseRanges(Pass):
     memory: int = 256
     step: float = 0.84
     gain: float = 0.03
+    unseen: float = 0.5
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
@@ -69,16 +98,11 @@ class ChooseRanges(Pass):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
-            suffix = values.behind(group.roots)
-
-            def cost(span: Range, frames: Sequence[int] | None = None) -> float:
-                quant = params(group, span, request)  # noqa: B023 - used in this turn of the loop
-                return suffix.error(lambda array: fake_quantized(array, quant), frames)  # noqa: B023
-
+            trial = Trial(values, group, before, request, self.unseen)
             # A glance at some frames tells where a search over all of them is worth its time.
-            after = self._search(before, group, lambda span: cost(span, few), power=power)
+            after = self._search(before, group, partial(trial.cost, frames=few), power=power)
             if after != before and len(few) < len(values.frames):
-                after = self._search(before, group, cost, power=power)
+                after = self._search(before, group, trial.cost, power=power)
             if after != before:
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
@@ -89,13 +113,8 @@ class ChooseRanges(Pass):
         first = best = cost(before)
         chosen = before
         moves: list[Callable[[Range, float], Range]] = [lambda r, f: Range(r.min * f, r.max * f)]
-        if before.min < 0 < before.max:
-            moves = [
-                lambda r, f: Range(r.min * f, r.max),
-                lambda r, f: Range(r.min, r.max * f),
-            ]
-            if not group.asymmetric:
-                moves = [lambda r, f: Range(max(r.min, before.min * f), max(r.max * f, 0.0))]
+        if group.asymmetric and before.min < 0 < before.max:
+            moves = [lambda r, f: Range(r.min * f, r.max), lambda r, f: Range(r.min, r.max * f)]
         for move in moves:
             start, failed = chosen, 0
             for count in range(1, STEPS + 1):

@@ -1,9 +1,9 @@
-"""What an error in one place does to the outputs: everything behind it runs again, on values that are kept."""
+"""What an error in one place does to the outputs: what is behind it runs again, on values that are kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -34,8 +34,11 @@ class Values:
         for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
             self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
         self.outputs = [value for value in graph.outputs if value.type.dtype is DType.FLOAT32]
-        self.signals = [
-            math.fsum(_energy(values[output.name]) for values in self.frames) for output in self.outputs
+
+    def signals(self, frames: Sequence[int]) -> list[float]:
+        """The energy of every output over some frames."""
+        return [
+            math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs
         ]
 
     def behind(self, changed: Sequence[Value]) -> Suffix:
@@ -68,23 +71,30 @@ class Suffix:
         self.session = Session(to_model(part, quantized=False)) if computed else None
 
     def error(self, change: Callable[[Array], Array], frames: Sequence[int] | None = None) -> float:
-        """Noise by signal of the outputs, the mean over all of the network.
+        """Noise by signal of the outputs, the mean over all of the network, when elements change.
 
         Args:
             change: what the changed tensors hold instead of what they do.
-            frames: which of the frames to run; by default all. The signal is that of all.
+            frames: which of the frames to run; by default all.
         """
+        chosen = range(len(self.values.frames)) if frames is None else frames
+        return self.error_of(
+            {at: {v.name: change(self.values.frames[at][v.name]) for v in self.changed} for at in chosen}
+        )
+
+    def error_of(self, made: Mapping[int, Mapping[str, Array]]) -> float:
+        """The same from what the changed tensors hold instead, by number of the frame, then by name."""
         noise = dict.fromkeys(self.values.outputs, 0.0)
-        for at in range(len(self.values.frames)) if frames is None else frames:
+        for at, instead in made.items():
             values = self.values.frames[at]
-            instead = {value.name: change(values[value.name]) for value in self.changed}
-            feeds = {name: np.ascontiguousarray(instead.get(name, values[name])) for name in self.reads}
+            feeds = {name: np.ascontiguousarray(instead.get(name, values.get(name))) for name in self.reads}
             results = {**instead, **(self.session.run(feeds) if self.session else {})}
             for output in self.outputs:
                 noise[output] += _energy(results[output.name].astype(np.float32) - values[output.name])
+        signals = self.values.signals(tuple(made))
         ratios = [
             noise[output] / signal
-            for output, signal in zip(self.values.outputs, self.values.signals, strict=True)
+            for output, signal in zip(self.values.outputs, signals, strict=True)
             if signal > 0
         ]
         return math.fsum(ratios) / len(ratios) if ratios else 0.0
