@@ -145,8 +145,7 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     bits = request.target.bias.accumulator_bits["16" if wide else "8"]
     factors = reach / (((1 << (bits - 1)) - 1) / 2)
     if bias is not None:
-        split = request.target.bias.split and not request.clip_bias
-        room = LARGE_WIDE_BIAS if wide else SPLIT_BIAS_LIMIT if split else LARGE_BIAS
+        room = most_bias_steps(request, wide=wide)
         factors = np.maximum(factors, np.abs(_bias_steps(bias, activation, quant)) / room)
     if len(quant.scale) == 1:
         factors = factors.max(keepdims=True, initial=0.0)
@@ -161,6 +160,17 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
         "weights need, so that neither the accumulator nor the bias overflows",
     )
     return QuantParams(quant.dtype, raised, quant.zero_point, quant.axis)
+
+
+def most_bias_steps(request: SolveRequest, *, wide: bool) -> int:
+    """How large a bias may be in units of the accumulator, without a coarser weight scale.
+
+    Args:
+        request: the rules.
+        wide: whether one of the operands has 16 bits.
+    """
+    split = request.target.bias.split and not request.clip_bias
+    return LARGE_WIDE_BIAS if wide else SPLIT_BIAS_LIMIT if split else LARGE_BIAS
 
 
 def _keep_normal(quant: QuantParams, activation: QuantParams, request: SolveRequest) -> QuantParams:

@@ -1,0 +1,136 @@
+"""Ranges by the error that reaches the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+import attrs
+
+from lowtide.calibrate import Range
+from lowtide.errors import PassError
+from lowtide.ir import Graph
+from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide.quantize.solve import SolveRequest
+from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
+from lowtide_plugins.scales.suffix import Values
+
+FEW = 4
+"""Frames on which a narrower range has to be better before all are looked at."""
+
+PATIENCE = 2
+"""How many narrower ranges in a row may be worse before the search ends."""
+
+STEPS = 20
+"""How many times a range is made narrower at most."""
+
+SIGNED = 0.5
+"""A negative end above this share of the positive one is tried without: unsigned codes are twice as fine."""
+
+
+class Trial:
+    """What a range costs."""
+
+    def __init__(
+        self, values: Values, group: Group, whole: Range, request: SolveRequest, unseen: float
+    ) -> None:
+        self.suffix = values.behind(group.roots)
+        self.group, self.whole, self.request = group, whole, request
+        elements = sum(frame[root.name].size for frame in values.frames for root in group.roots)
+        self.share = unseen / elements
+        self.sensitivity: dict[int, float] = {}
+
+    def cost(self, span: Range, frames: Sequence[int] | None = None) -> float:
+        """The error of the outputs, and what elements at the ends of the whole range would add to it."""
+        count = len(frames or ())
+        quant = params(self.group, span, self.request)
+        error = self.suffix.error(lambda array: fake_quantized(array, quant), frames)
+        if count not in self.sensitivity:  # the first range is the whole one, where all noise is rounding
+            self.sensitivity[count] = error * 12 / quant.scale[0] ** 2
+        low, high = quant.range
+        cut = max(low - self.whole.min, 0.0) ** 2 + max(self.whole.max - high, 0.0) ** 2
+        return error + self.sensitivity[count] * self.share * cut
+
+
+@attrs.frozen(kw_only=True)
+class ChooseRanges(Pass):
+    """Narrow the range of every activation as long as the error that it alone causes at the outputs falls.
+
+    What a clipped element costs depends on what is made of it: nothing where x * sigmoid(x) is about 0 anyway,
+    very much where the largest element decides on the class. So the error is measured: on some frames, the
+    tensor, with those that share its parameters, is quantized, everything behind runs in float, and noise by
+    signal of the outputs counts. Both ends of the calibrated range are moved by factors, one after the other;
+    under power-of-two scales both halve. A range is replaced only if the error falls by more than `gain`.
+
+    Precondition: the pipeline ``scales``; calibration frames are given.
+
+    Attributes:
+        frames: how many frames are run at most.
+        memory: how many MiB their activations may take; there are fewer frames where that is not enough.
+        step: the factor from one range to the next where scales are free.
+        gain: the least relative gain for which a range is changed.
+        unseen: how many elements at each end of the calibrated range are taken to have been missed on the
+            frames that are run; more keep the search from clipping what is rare.
+    """
+
+    name: ClassVar[str] = "choose-ranges"
+    frames: int = 64
+    memory: int = 256
+    step: float = 0.84
+    gain: float = 0.03
+    unseen: float = 0.5
+
+    def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
+        """See `Pass.run`.
+
+        Raises:
+            PassError: elsewhere than between calibrating and solving, or when no data was given.
+        """
+        request = request_of(ctx, self.name)
+        if ctx.frames is None or ctx.ranges is None:
+            raise PassError("needs calibration frames", place=self.name)
+        values = Values(graph, ctx.frames, self.frames, self.memory << 20)
+        few = range(0, len(values.frames), max(1, len(values.frames) // FEW))
+        power = request.rule.activation_scale == "power-of-two"
+        narrowed = 0
+        for group in groups_of(graph, request):
+            before = union(group, ctx.ranges)
+            if before.min == before.max or group.bits != 8:
+                continue
+            trial = Trial(values, group, before, request, self.unseen)
+            # A glance at some frames tells where a search over all of them is worth its time.
+            after = self._search(before, group, partial(trial.cost, frames=few), power=power)
+            if after != before and len(few) < len(values.frames):
+                after = self._search(before, group, trial.cost, power=power)
+            if after != before:
+                narrowed += 1
+                ctx.ranges.update({value.name: after for value in group.members})
+        return PassOutcome(narrowed > 0, {"narrowed": narrowed, "frames": len(values.frames)})
+
+    def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:
+        step = 0.5 if power else self.step
+        first = best = cost(before)
+        chosen = before
+        moves: list[Callable[[Range, float], Range]] = [lambda r, f: Range(r.min * f, r.max * f)]
+        if group.asymmetric and before.min < 0 < before.max:
+            moves = [lambda r, f: Range(r.min * f, r.max), lambda r, f: Range(r.min, r.max * f)]
+        for move in moves:
+            start, failed = chosen, 0
+            for count in range(1, STEPS + 1):
+                span = move(start, step**count)
+                error = cost(span)
+                if error < best:
+                    chosen, best, failed = span, error, 0
+                else:
+                    failed += 1
+                if failed >= PATIENCE:
+                    break
+        if not group.asymmetric and before.min < 0 and -before.min < SIGNED * before.max:
+            for count in range(STEPS):
+                span = Range(0.0, before.max * step**count)
+                error = cost(span)
+                if error >= best:
+                    break
+                chosen, best = span, error
+        return chosen if best < first * (1 - self.gain) else before

@@ -1,0 +1,131 @@
+"""What an error in one place does to the outputs: what is behind it runs again, on values that are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from lowtide.data import DataSource
+from lowtide.ir import Array, DType, Graph, Node, TensorType, Value, layers
+from lowtide.runtime import Session, in_flight, to_model
+
+
+class Values:
+    """The activations of a float network on a few frames, and the error of its outputs when some change.
+
+    Args:
+        graph: the float network; not changed.
+        frames: where the frames come from.
+        count: how many evenly spread ones are run.
+        memory: how many bytes their activations, of which those that leave a layer are kept, may take;
+            there are fewer frames where they would take more, but at least one.
+    """
+
+    def __init__(self, graph: Graph, frames: DataSource, count: int, memory: int) -> None:
+        self.graph = graph
+        made = list(dict.fromkeys(value.name for layer in layers(graph) for value in layer.outputs))
+        session = Session(to_model(graph, quantized=False, outputs=made))
+        (first,) = frames.select(1).frames()
+        size = sum(array.nbytes for array in (*first.feeds.values(), *session.run(first.feeds).values()))
+        chosen = frames.select(max(1, min(count, memory // max(size, 1))))
+        self.frames: list[dict[str, Array]] = []
+        for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
+            self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
+        self.outputs = [value for value in graph.outputs if value.type.dtype is DType.FLOAT32]
+
+    def signals(self, frames: Sequence[int]) -> list[float]:
+        """The energy of every output over some frames."""
+        return [
+            math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs
+        ]
+
+    def behind(self, changed: Sequence[Value]) -> Suffix:
+        """The part of the network that reads these tensors, itself or through others."""
+        return Suffix(self, changed)
+
+
+class Suffix:
+    """The part of a network behind some tensors.
+
+    Args:
+        values: of the whole network.
+        changed: the tensors; those that depend on one another are taken as if they did not.
+    """
+
+    def __init__(self, values: Values, changed: Sequence[Value]) -> None:
+        self.values = values
+        self.changed = tuple(changed)
+        graph, fixed = values.graph, set(changed)
+        reached = set(changed)
+        nodes: list[Node] = []
+        for node in graph:
+            if any(value in reached for value in node.inputs if value is not None):
+                nodes.append(node)
+                reached.update(value for value in node.outputs if value not in fixed)
+        self.outputs = [value for value in values.outputs if value in reached]
+        computed = [value for value in self.outputs if value not in fixed]
+        part = _part(fixed, nodes, computed)
+        self.reads = tuple(value.name for value in part.inputs)
+        self.session = Session(to_model(part, quantized=False)) if computed else None
+
+    def error(self, change: Callable[[Array], Array], frames: Sequence[int] | None = None) -> float:
+        """Noise by signal of the outputs, the mean over all of the network, when elements change.
+
+        Args:
+            change: what the changed tensors hold instead of what they do.
+            frames: which of the frames to run; by default all.
+        """
+        chosen = range(len(self.values.frames)) if frames is None else frames
+        return self.error_of(
+            {at: {v.name: change(self.values.frames[at][v.name]) for v in self.changed} for at in chosen}
+        )
+
+    def error_of(self, made: Mapping[int, Mapping[str, Array]]) -> float:
+        """The same from what the changed tensors hold instead, by number of the frame, then by name."""
+        noise = dict.fromkeys(self.values.outputs, 0.0)
+        for at, instead in made.items():
+            values = self.values.frames[at]
+            feeds = {name: np.ascontiguousarray(instead.get(name, values.get(name))) for name in self.reads}
+            results = {**instead, **(self.session.run(feeds) if self.session else {})}
+            for output in self.outputs:
+                noise[output] += _energy(results[output.name].astype(np.float32) - values[output.name])
+        signals = self.values.signals(tuple(made))
+        ratios = [
+            noise[output] / signal
+            for output, signal in zip(self.values.outputs, signals, strict=True)
+            if signal > 0
+        ]
+        return math.fsum(ratios) / len(ratios) if ratios else 0.0
+
+
+def _part(fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> Graph:
+    """Nodes as a network of their own, which is fed what they read."""
+    part = Graph("part")
+    twins: dict[Value, Value] = {}
+    for node in nodes:
+        for value in node.inputs:
+            if value is None or value in twins:
+                continue
+            if value.constant is not None:
+                twins[value] = part.add_constant(value.name, value.constant, value.type)
+            else:
+                twins[value] = part.add_input(value.name, TensorType(value.type.dtype, value.type.shape))
+        inputs = [None if value is None else twins[value] for value in node.inputs]
+        named = [
+            (f"{value.name}_computed" if value in fixed else value.name, TensorType(value.type.dtype, None))
+            for value in node.outputs
+        ]
+        made = part.add_node(node.op, inputs, named, node.attributes)
+        twins.update(
+            (old, new) for old, new in zip(node.outputs, made.outputs, strict=True) if old not in fixed
+        )
+    part.set_outputs([twins[value] for value in outputs])
+    part.prune()
+    return part
+
+
+def _energy(array: Array) -> float:
+    flat = array.astype(np.float64).ravel()
+    return float(flat @ flat)
