@@ -14,6 +14,7 @@ import pytest
 
 import lowtide_plugins.calibrators
 import lowtide_plugins.demo
+import lowtide_plugins.latency
 import lowtide_plugins.passes
 import lowtide_plugins.weights
 import lowtide_targets
@@ -70,7 +71,14 @@ def calibrators() -> Registry:
 
 
 @pytest.mark.parametrize(
-    "module", [lowtide_plugins.calibrators, lowtide_plugins.passes, lowtide_plugins.demo, lowtide_targets]
+    "module",
+    [
+        lowtide_plugins.calibrators,
+        lowtide_plugins.latency,
+        lowtide_plugins.passes,
+        lowtide_plugins.demo,
+        lowtide_targets,
+    ],
 )
 def test_the_built_in_plugins_pass(module: object) -> None:
     check_plugin(module)
