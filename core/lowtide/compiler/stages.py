@@ -20,7 +20,14 @@ from lowtide.errors import DataError, OptionError, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph
-from lowtide.measure import Agreement, Measurement, measure_agreement, measure_layers, spans
+from lowtide.measure import (
+    Agreement,
+    Measurement,
+    measure_agreement,
+    measure_exact_layers,
+    measure_layers,
+    spans,
+)
 from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
 from lowtide.precision import PrecisionPlan
@@ -238,16 +245,24 @@ class Compilation:
         return self.source
 
     def measure(self) -> None:
-        """Compare with the float network, layer by layer."""
+        """Compare with the float network, layer by layer, as the device computes."""
         assert self.source is not None  # noqa: S101 - the caller checks
-        count = self.options.measure_frames
-        frames = self.source.select(count)
-        self.measurement = measure_layers(
+        frames = self.source.select(self.options.measure_frames)
+        known, progress = spans(self.graph, self.ranges), self.clock.progress.advance
+        if self.is_float or not quantized_activations(self.graph):
+            self.measurement = measure_layers(
+                self.reference, self.graph, frames, spans=known, progress=progress
+            )
+            return
+        device = self.device
+        self.measurement = measure_exact_layers(
             self.reference,
             self.graph,
+            device.profile,
+            sorted(device.on_host),
             frames,
-            spans=spans(self.graph, self.ranges),
-            progress=self.clock.progress.advance,
+            spans=known,
+            progress=progress,
         )
 
     def verify(self) -> None:

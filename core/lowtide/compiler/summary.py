@@ -12,7 +12,7 @@ from lowtide.compiler.stages import Compilation
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
-from lowtide.measure import CodeDifference, ErrorSum, LayerError
+from lowtide.measure import CodeDifference, LayerError
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec
 from lowtide.quantize.operands import mac_operands
@@ -80,18 +80,18 @@ def _steps(compilation: Compilation) -> Iterator[StepReport]:
 
 
 def _outputs(compilation: Compilation) -> Iterator[OutputReport]:
-    """Figures of exact execution where it was measured; an integer output has those of the emulation."""
+    """Figures of the measurement, which is of exact execution where there are codes."""
     if compilation.measurement is None:
         return
-    exact: Mapping[str, ErrorSum] = compilation.agreement.outputs if compilation.agreement is not None else {}
-    for name, emulated in compilation.measurement.outputs.items():
-        sums = exact.get(name, emulated)
+    found = compilation.agreement
+    for name, sums in compilation.measurement.outputs.items():
+        emulated = found.emulated.get(name) if found is not None else None
         yield OutputReport(
             name=name,
             sqnr_db=sums.sqnr_db,
             cosine=sums.cosine,
             max_error=sums.largest,
-            qdq_sqnr_db=emulated.sqnr_db if exact else None,
+            qdq_sqnr_db=emulated.sqnr_db if emulated is not None else None,
         )
 
 

@@ -15,6 +15,7 @@ from lowtide.data import DataSource
 from lowtide.exact import ExactSession, Profile
 from lowtide.ir import Array, Graph
 from lowtide.measure.alone import LayersAlone, codes_of, quant_of
+from lowtide.measure.layers import numbers_of
 from lowtide.measure.signal import ErrorSum
 from lowtide.runtime import Session, dequantize, to_model
 
@@ -60,13 +61,16 @@ class Agreement:
         frames: how many frames the outputs were compared on.
         layers: on the same input codes, by layer.
         codes: from end to end, by the tensor whose codes an output has.
-        outputs: the error of exact execution against the float network, by output.
+        outputs: the error of exact execution against the float network, by output; of an output of integers
+            that of the numbers they stand for.
+        emulated: the same of the emulation.
     """
 
     frames: int
     layers: Mapping[str, CodeDifference]
     codes: Mapping[str, CodeDifference]
     outputs: Mapping[str, ErrorSum]
+    emulated: Mapping[str, ErrorSum] = attrs.field(factory=dict[str, ErrorSum])
 
     @property
     def suspicious(self) -> tuple[str, ...]:
@@ -95,25 +99,29 @@ def measure_agreement(
     """
     alone = LayersAlone(quantized, frozenset(on_host))
     ends = _ends(quantized)
-    exact = ExactSession(
-        quantized, profile, on_host=on_host, codes=dict.fromkeys([*alone.needed, *ends.values()])
-    )
-    emulated = Session(to_model(quantized, quantized=True, outputs=list(dict.fromkeys(ends.values()))))
-    plain = Session(to_model(reference, quantized=False))
+    real = {v.name: number.name for v in quantized.outputs if (number := numbers_of(v)) is not None}
+    names = list(dict.fromkeys([*ends.values(), *real.values()]))
+    exact = _with_outputs(quantized, real, profile, on_host, [*alone.needed, *ends.values()])
+    emulated = Session(to_model(quantized, quantized=True, outputs=names))
+    plain = Session(to_model(reference, quantized=False, outputs=list(dict.fromkeys(real.values()))))
     single = Session(alone.model()) if alone.layers else None
     found = Agreement(
         0,
         {layer: CodeDifference() for layer in alone.layers},
         {end: CodeDifference() for end in ends.values()},
-        {value.name: ErrorSum() for value in quantized.outputs if value.type.dtype.is_float},
+        {name: ErrorSum() for name in real},
+        {name: ErrorSum() for name in real},
     )
     count = 0
     for frame in frames.frames():
         outputs, codes = exact.run_codes(frame.feeds)
-        _outputs(found, reference, plain.run(frame.feeds), outputs)
-        if ends:
-            for name, real in zip(found.codes, emulated.run(frame.feeds).values(), strict=True):
-                found.codes[name].add(codes[name], codes_of(real, quantized.values[name]))
+        floats = dict(zip(dict.fromkeys(real.values()), plain.run(frame.feeds).values(), strict=True))
+        shown = dict(zip(names, emulated.run(frame.feeds).values(), strict=True))
+        for name, source in real.items():
+            found.outputs[name].add(floats[source], outputs[source])
+            found.emulated[name].add(floats[source], shown[source])
+        for name in found.codes:
+            found.codes[name].add(codes[name], codes_of(shown[name], quantized.values[name]))
         if single is not None and count < MOST_FRAMES:
             _compare(alone, single, codes, found.layers)
         count += 1
@@ -122,12 +130,13 @@ def measure_agreement(
     return attrs.evolve(found, frames=count)
 
 
-def _outputs(
-    found: Agreement, reference: Graph, plain: Mapping[str, Array], outputs: Mapping[str, Array]
-) -> None:
-    named = dict(zip((value.name for value in reference.outputs), plain.values(), strict=True))
-    for name, total in found.outputs.items():
-        total.add(named[name], outputs[name])
+def _with_outputs(
+    graph: Graph, real: Mapping[str, str], profile: Profile, on_host: Sequence[str], codes: Sequence[str]
+) -> ExactSession:
+    """A session that returns real numbers where the network gives integers."""
+    shown = graph.clone()
+    shown.set_outputs([shown.values[name] for name in dict.fromkeys(real.values())])
+    return ExactSession(shown, profile, on_host=on_host, codes=dict.fromkeys(codes))
 
 
 def _compare(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from lowtide.data import DataSource
+from lowtide.data import DataSource, Frame
 from lowtide.exact import ExactSession, Profile
-from lowtide.ir import Graph, layers
-from lowtide.measure.alone import LayersAlone, quant_of
-from lowtide.measure.layers import LayerError, Measurement
+from lowtide.ir import Array, DType, Graph, TensorType, Value, layers
+from lowtide.ir.shapes import infer_types
+from lowtide.measure.alone import LayersAlone
+from lowtide.measure.histogram import Histogram, sample_step
+from lowtide.measure.layers import SCALAR, LayerError, Measurement, numbers_of
 from lowtide.measure.signal import ErrorSum
-from lowtide.runtime import Session, dequantize, to_model
+from lowtide.runtime import Session, in_flight, to_model
 
 
 def measure_exact_layers(
@@ -22,12 +24,13 @@ def measure_exact_layers(
     on_host: Sequence[str],
     frames: DataSource,
     *,
+    spans: Mapping[str, tuple[float, float]] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Measurement:
     """Run all frames through the float network and the integer pipeline.
 
-    The cumulative error of a layer is that of its codes in a run of the whole network, the isolated one that
-    of its codes when it reads the codes of the float network's tensors. A layer on the host has no codes.
+    The cumulative error of a layer is that of a run of the whole network, the isolated one that of its codes
+    when it reads the codes of the float network's tensors; a layer on the host has none.
 
     Args:
         reference: the prepared float network; tensors of both are matched by name.
@@ -35,41 +38,113 @@ def measure_exact_layers(
         profile: how the device rounds.
         on_host: names of the layers that run in float.
         frames: what to run, one at a time.
+        spans: tensors of the float network to make histograms of, and between which numbers.
         progress: told how many of how many frames are done.
     """
-    alone = LayersAlone(quantized, frozenset(on_host))
-    fed = [value for value in alone.fed if value.name in reference.values]
-    made = {
-        layer.name: layer.output
-        for layer in layers(quantized)
-        if layer.output.type.quant is not None and layer.output.name in reference.values
-    }
-    values = (*fed, *made.values(), *reference.outputs)
-    wanted = list(dict.fromkeys(value.name for value in values))
-    plain = Session(to_model(reference, quantized=False, outputs=wanted))
-    whole = ExactSession(quantized, profile, on_host=on_host, codes=[value.name for value in made.values()])
-    complete = len(fed) == len(alone.fed) and bool(alone.layers)
-    single = ExactSession(alone.graph, profile) if complete else None
-    cumulative = {name: ErrorSum() for name in made}
-    isolated = {name: ErrorSum() for name in alone.layers} if complete else {}
-    outputs = {value.name: ErrorSum() for value in quantized.outputs if value.type.dtype.is_float}
+    run = _Run(reference, quantized, profile, frozenset(on_host))
+    steps = {name: step for name in spans or {} if (step := run.sample(name)) is not None}
+    histograms = {name: Histogram(*(spans or {})[name]) for name in steps}
+    whole = {name: ErrorSum() for name in run.made}
+    single = {name: ErrorSum() for name in run.alone.layers}
+    outputs = {name: ErrorSum() for name in run.outputs}
     count = 0
-    for frame in frames.frames():
-        floats = dict(zip(wanted, plain.run(frame.feeds).values(), strict=True))
-        results, codes = whole.run_codes(frame.feeds)
-        for name, value in made.items():
-            real = dequantize(codes[value.name], quant_of(value))
-            cumulative[name].add(floats[value.name], real)
+    for _, found in in_flight(run, frames.frames(), _feeds):
+        for kind, sums in (("whole", whole), ("alone", single)):
+            for name, total in sums.items():
+                signal, noise, largest = found[f"{kind} {name}"]
+                total.add_sums(float(signal), float(noise), float(largest))
         for name, total in outputs.items():
-            total.add(floats[name], results[name])
-        if single is not None:
-            feeds = {alone.fed[value].name: np.asarray(floats[value.name], np.float32) for value in fed}
-            for (name, (value, _)), real in zip(
-                alone.layers.items(), single.run(feeds).values(), strict=True
-            ):
-                isolated[name].add(floats[value.name], real)
+            total.add(*found[f"output {name}"])
+        for name, histogram in histograms.items():
+            histogram.add(found[f"sample {name}"])
         count += 1
         if progress is not None:
             progress(count, frames.count)
-    errors = tuple(LayerError(name, isolated.get(name), total) for name, total in cumulative.items())
-    return Measurement(count, errors, outputs)
+    errors = tuple(LayerError(name, single.get(name), total) for name, total in whole.items())
+    return Measurement(count, errors, outputs, histograms)
+
+
+def _feeds(frame: Frame) -> Mapping[str, Array]:
+    return frame.feeds
+
+
+class _Run:
+    """Everything that one frame goes through; only sums leave it, and what outputs and histograms need."""
+
+    def __init__(self, reference: Graph, quantized: Graph, profile: Profile, on_host: frozenset[str]) -> None:
+        found = layers(quantized)
+        known = reference.values
+        self.made = [layer.name for layer in found if _is_float(known.get(layer.name))]
+        unknown = {layer.name for layer in found if any(v.name not in known for v in layer.inputs)}
+        unknown |= {layer.name for layer in found} - set(self.made)
+        self.alone = LayersAlone(quantized, on_host | unknown)
+        self.outputs = {v.name: real for v in quantized.outputs if (real := numbers_of(v)) is not None}
+        self.steps: dict[str, int] = {}
+        self._reference = reference
+        wanted = [*(value.name for value in self.alone.fed), *self.made]
+        self.names = list(dict.fromkeys([*wanted, *(value.name for value in self.outputs.values())]))
+        self._plain = Session(to_model(reference, quantized=False, outputs=self.names))
+        whole = quantized.clone()
+        shown = [*self.made, *(value.name for value in self.outputs.values())]
+        whole.set_outputs([whole.values[name] for name in dict.fromkeys(shown)])
+        self._whole = ExactSession(whole, profile, on_host=on_host)
+        self._single = ExactSession(self.alone.graph, profile) if self.alone.layers else None
+        self._judge = Session(
+            to_model(_judge(reference, self.made, list(self.alone.layers)), quantized=False)
+        )
+
+    def sample(self, name: str) -> int | None:
+        """Have samples of a float tensor returned; every how manyth element, or ``None``."""
+        value = self._reference.values.get(name)
+        step = sample_step(value) if name in self.names and _is_float(value) and value is not None else None
+        if step is not None:
+            self.steps[name] = step
+        return step
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Sums by layer, ``[signal, noise, largest]``; pairs of outputs; samples."""
+        floats = dict(zip(self.names, self._plain.run(feeds).values(), strict=True))
+        exact = self._whole.run(feeds)
+        judged = {f"whole {name}": exact[name] for name in self.made}
+        if self._single is not None:
+            given = {twin.name: floats[value.name] for value, twin in self.alone.fed.items()}
+            results = self._single.run(given).values()
+            judged |= {f"alone {name}": real for name, real in zip(self.alone.layers, results, strict=True)}
+        sums = self._judge.run({**{f"float {name}": floats[name] for name in self.made}, **judged})
+        found = {
+            key: np.array([sums[f"signal {key.split(' ', 1)[1]}"], sums[f"noise {key}"], sums[f"size {key}"]])
+            for key in judged
+        }
+        for name, value in self.outputs.items():
+            found[f"output {name}"] = np.stack([floats[value.name], exact[value.name]])
+        for name, step in self.steps.items():
+            found[f"sample {name}"] = floats[name].reshape(-1)[::step]
+        return found
+
+
+def _is_float(value: Value | None) -> bool:
+    return value is not None and value.type.dtype is DType.FLOAT32
+
+
+def _judge(reference: Graph, made: Sequence[str], alone: Sequence[str]) -> Graph:
+    """A graph that sums squares: faster than arrays, since no difference leaves the cache."""
+    graph = Graph("judge")
+    results: list[Value] = []
+
+    def reduce(op: str, value: Value, name: str) -> None:
+        results.append(graph.add_node(op, [value], [(name, SCALAR)], {"keepdims": 0}).output)
+
+    for name in made:
+        plain = TensorType(DType.FLOAT32, reference.values[name].type.shape)
+        real = graph.add_input(f"float {name}", plain)
+        reduce("ReduceSumSquare", real, f"signal {name}")
+        for kind in ("whole", "alone") if name in alone else ("whole",):
+            key = f"{kind} {name}"
+            codes = graph.add_input(key, plain)
+            difference = graph.add_node("Sub", [real, codes], [(f"difference {key}", plain)]).output
+            size = graph.add_node("Abs", [difference], [(f"absolute {key}", plain)]).output
+            reduce("ReduceSumSquare", difference, f"noise {key}")
+            reduce("ReduceMax", size, f"size {key}")
+    graph.set_outputs(results)
+    infer_types(graph)
+    return graph

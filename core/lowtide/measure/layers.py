@@ -120,7 +120,7 @@ class _Probe:
         self.results: list[Value] = []
         self.measured: list[tuple[str, str]] = []
         self.outputs = {
-            value.name: real for value in quantized.outputs if (real := _numbers(value)) is not None
+            value.name: real for value in quantized.outputs if (real := numbers_of(value)) is not None
         }
         names = [node.name for graph in (reference, quantized) for node in graph]
         self.scope = _unused_scope({*reference.values, *quantized.values, *names})
@@ -246,7 +246,7 @@ class _Probe:
         return True
 
 
-def _numbers(output: Value) -> Value | None:
+def numbers_of(output: Value) -> Value | None:
     """The float tensor that a network output is or stands for; ``None`` for one that holds no numbers."""
     maker = output.producer
     if maker is not None and maker.op == "QuantizeLinear":
