@@ -13,13 +13,16 @@ from typing import Literal
 import attrs
 import numpy as np
 
+from lowtide.compiler.run import Device
 from lowtide.errors import PassError
-from lowtide.ir import Array, Graph, Layer, TensorType, Value, layers
+from lowtide.ir import Array, Constant, Graph, Layer, TensorType, Value, layers
 from lowtide.latency import layer_works
 from lowtide.precision import WIDE, PrecisionPlan, PrecisionProblem, has_parameters
 from lowtide.runtime import Session, to_model
 
 NARROW = 8
+TIE = 2.0**-9
+"""What is added to a number before it is rounded, in units of its codes, so that ties go up."""
 
 
 @attrs.frozen
@@ -36,14 +39,17 @@ class Mixture:
     Args:
         narrow: with 8 bits.
         wide: with 16 bits wherever the device has them.
+        device: how it rounds.
 
     Raises:
         PassError: when they do not have the same layers.
     """
 
-    def __init__(self, narrow: Graph, wide: Graph) -> None:
+    def __init__(self, narrow: Graph, wide: Graph, device: Device) -> None:
         self.narrow = narrow
         self.wide = wide
+        self.ties_up = device.profile.convolution == "shift"
+        self._on_host = device.on_host
         pairs = list(zip(layers(narrow), layers(wide), strict=False))
         if len(layers(narrow)) != len(layers(wide)) or any(a.name != b.name for a, b in pairs):
             raise PassError(
@@ -95,8 +101,7 @@ class Mixture:
         read = [value.name for value in self.narrow.inputs] if chosen is None else self.read_by(names)
         for name in read:
             kind = self._type(name, plan)
-            bare = TensorType(kind.dtype, kind.shape)
-            values[name] = made.add_input(name, kind if name in self._sources else bare)
+            values[name] = made.add_input(name, kind if name in self._sources else _bare(kind))
         constants: dict[tuple[int, str], Value] = {}
         for name in names:
             self._add(made, name, plan, values, constants)
@@ -125,12 +130,24 @@ class Mixture:
                     text = f"{'wide' if wide else 'narrow'}/{value.name}"
                     constants[key] = made.add_constant(text, value.constant, value.type)
                 operands.append(constants[key])
+            kinds = [
+                self._type(value.name, plan) if value.name in leaving else value.type for value in node.outputs
+            ]
+            lifted = self.ties_up and name not in self._on_host and node.op != "QuantizeLinear"
             results = [
-                (value.name, self._type(value.name, plan) if value.name in leaving else value.type)
-                for value in node.outputs
+                (f"{value.name}/tied" if lifted and kind.quant else value.name, _bare(kind) if lifted else kind)
+                for value, kind in zip(node.outputs, kinds, strict=True)
             ]
             new = made.add_node(node.op, operands, results, node.attributes)
-            values.update((value.name, value) for value in new.outputs)
+            for value, kind, result in zip(node.outputs, kinds, new.outputs, strict=True):
+                values[value.name] = self._lift(made, result, value.name, kind) if lifted and kind.quant else result
+
+    def _lift(self, made: Graph, raw: Value, name: str, kind: TensorType) -> Value:
+        """Round ties up, where QuantizeLinear rounds them to even: powers of two as scales make many."""
+        assert kind.quant is not None  # noqa: S101 - the caller checks
+        nudge = Constant.of(np.array(kind.quant.scale[0] * TIE, np.float32))
+        constant = made.add_constant(f"{name}/nudge", nudge)
+        return made.add_node("Add", [raw, constant], [(name, kind)]).output
 
     def _type(self, name: str, plan: PrecisionPlan) -> TensorType:
         source = self.wide if plan.activations.get(name) == WIDE else self.narrow
@@ -227,6 +244,10 @@ class Run:
             results = session.run({name: found[name] for name in fed})
             outputs.update(zip(names, results.values(), strict=True))
         return before
+
+
+def _bare(kind: TensorType) -> TensorType:
+    return TensorType(kind.dtype, kind.shape)
 
 
 class OutputNoise:

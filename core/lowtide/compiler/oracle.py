@@ -191,7 +191,7 @@ class MeasuringOracle(Oracle):
                         narrow = self.bench.extend(narrow, step.text)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
-            mixture = Mixture(narrow.graph, wide.graph)
+            mixture = Mixture(narrow.graph, wide.graph, self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
             self._ground = _Ground(mixture, items, journal)
