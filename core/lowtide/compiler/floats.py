@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,21 +9,16 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
-from lowtide.compiler.recipe import Recipe, Settings, Step, check_recipe, chosen_lines, recipe_of
+from lowtide.compiler.oracle import MeasuringOracle
+from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of
+from lowtide.compiler.trials import improved
+from lowtide.compiler.widths import ask, choose, with_oracle
 from lowtide.data import DataSource
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
 from lowtide.errors import OptionError, PluginError, QuantizationError
 from lowtide.ir import layers
-from lowtide.passes import parse_configured
-from lowtide.plugin import EncodingsSpec, StrategySpec
-from lowtide.precision import (
-    PrecisionPlan,
-    PrecisionProblem,
-    PrecisionStrategy,
-    check_plan,
-    precision_classes,
-    quantized_values,
-)
+from lowtide.plugin import EncodingsSpec
+from lowtide.precision import quantized_values
 from lowtide.quantize.legal import legalize
 from lowtide.quantize.weights import requantize_bias
 
@@ -37,25 +30,6 @@ HELD_OUT = 16
 
 FEWEST = 10
 """With fewer frames all are learned from and measured with."""
-
-
-@attrs.frozen
-class Trial:
-    """A step that was tried.
-
-    Attributes:
-        step: its text.
-        before: noise by signal of the outputs without it.
-        after: with it; the same where it changed nothing.
-        kept: whether it stays.
-        seconds: of wall time.
-    """
-
-    step: str
-    before: float
-    after: float
-    kept: bool
-    seconds: float
 
 
 def quantize_float(c: Compilation) -> None:
@@ -71,9 +45,16 @@ def quantize_float(c: Compilation) -> None:
     missing = [name for name in values if name not in known]
     recipe = _recipe(c, known, missing)
     bench = workbench(c, recipe, known, missing)
-    plan = assign_widths(c)
-    attempt = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
-    adopt(c, _improved(c, bench, attempt, recipe.trials))
+    question = with_oracle(c, bench, recipe, ask(c))
+    plan = choose(c, question)
+    oracle = question.oracle
+    if isinstance(oracle, MeasuringOracle) and oracle.asked:
+        attempt, c.trials = oracle.finished(plan)
+        c.search_passes = oracle.passes
+    else:
+        begun = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
+        attempt, c.trials = improved(c, bench, begun, recipe.trials)
+    adopt(c, attempt)
     _set_biases(c)
     _check_weight_scales(c)
 
@@ -133,49 +114,6 @@ def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> R
     return recipe
 
 
-def _improved(c: Compilation, bench: Workbench, attempt: Attempt, trials: tuple[Step, ...]) -> Attempt:
-    """Take every step after which the error is lower."""
-    if not trials or bench.held_out is None:
-        return attempt
-    best = attempt
-    with c.clock.stage("try"):
-        error = bench.error(attempt)
-    for number, step in enumerate(trials):
-        begin = time.perf_counter()
-        c.clock.progress.stage(f"try {step}")
-        c.clock.progress.advance(number, len(trials))
-        made = attempted(bench, best, step)
-        with c.clock.stage("try"):
-            after = bench.error(made) if made.changed else error
-        kept = made.changed and after < error
-        c.trials.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
-        if kept:
-            best, error = made, after
-    return best
-
-
-def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
-    """An attempt with one more step; as much as possible is taken over."""
-    settings = best.settings.with_step(step.stage, step.text)
-    match step.stage:
-        case "weights":
-            return bench.extend(best, step.text)
-        case "scales":
-            return bench.solve(best.base, settings, best.plan, best.ranges)
-        case "calibrator":
-            return bench.quantize(best.base, settings, best.plan)
-        case "condition":
-            base = bench.condition(settings.condition)
-            if not any(run.outcome.changed for _, run in base.runs[len(best.base.runs) :]):
-                return attrs.evolve(best, changed=False)
-            return bench.quantize(base, settings, best.plan)
-
-
-def decibels(error: float) -> float:
-    """Noise by signal as SQNR in dB."""
-    return -10 * math.log10(error) if error > 0 else math.inf
-
-
 def read_encodings(c: Compilation) -> Encodings:
     """Ask every source what it knows of the placed network.
 
@@ -212,35 +150,6 @@ def read_encodings(c: Compilation) -> Encodings:
             hint="leave the option out: a float model is quantized with calibration data",
         )
     return merge(found)
-
-
-def assign_widths(c: Compilation) -> PrecisionPlan:
-    """Ask the strategy for widths, let what is known win, and check the answer."""
-    registry, options = c.request.registry, c.options
-    problem = PrecisionProblem(
-        graph=c.graph,
-        target=c.target,
-        placement=c.placement,
-        options=options,
-        classes=precision_classes(c.graph, c.target, c.placement),
-    )
-    strategy: PrecisionStrategy = parse_configured(options.chosen_strategy, registry, StrategySpec)
-    plan = strategy.plan(problem)
-    provider = registry.provider(registry.get(StrategySpec, strategy.name))
-    check_plan(plan, problem, f"the strategy {options.chosen_strategy} of {provider}")
-    if not (c.encodings.activation_bits or c.encodings.weight_bits):
-        return plan
-    known = attrs.evolve(
-        plan,
-        activations={**plan.activations, **_among(c.encodings.activation_bits, plan.activations)},
-        weights={**plan.weights, **_among(c.encodings.weight_bits, plan.weights)},
-    )
-    check_plan(known, problem, c.encodings.origin)
-    return known
-
-
-def _among(bits: Mapping[str, int], names: Mapping[str, int]) -> dict[str, int]:
-    return {name: width for name, width in bits.items() if name in names}
 
 
 def _set_biases(c: Compilation) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import attrs
 
-from lowtide.compiler.floats import assign_widths, read_encodings
+from lowtide.compiler.floats import read_encodings
 from lowtide.compiler.output import SavedOutput
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
+from lowtide.compiler.widths import ask, choose
 from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.latency import LatencyTable, estimate, plan_of_codes, uniform_plan
@@ -76,7 +77,7 @@ def estimate_model(request: CompileRequest, bits: int | None = None) -> Estimate
         )
     else:
         c.encodings = read_encodings(c)
-        plan = assign_widths(c)
+        plan = choose(c, ask(c))
     return _estimate(c.graph, c.target, c.placement, plan, request.registry)
 
 

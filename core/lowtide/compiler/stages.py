@@ -8,11 +8,12 @@ import attrs
 
 from lowtide.calibrate import Collected, Range
 from lowtide.compiler.diagnose import diagnose
-from lowtide.compiler.floats import Trial, quantize_float
+from lowtide.compiler.floats import quantize_float
 from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import Device, input_specs, preprocess_for
+from lowtide.compiler.trials import Trial
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
@@ -51,6 +52,7 @@ class Compilation:
         reference: what was quantized; it computes the same as `prepared`, from tensors that may be scaled.
         encodings: what was known before calibration.
         trials: what the recipe tried.
+        search_passes: what a search for widths cost, in runs of the network for each calibration frame.
         imported: the network as it stood in the model file.
         findings: why the worst layers lose accuracy.
     """
@@ -78,6 +80,7 @@ class Compilation:
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
     solved: SolveRequest | None = None
     trials: list[Trial] = attrs.field(factory=list[Trial])
+    search_passes: float | None = None
     measurement: Measurement | None = None
     agreement: Agreement | None = None
     findings: tuple[Finding, ...] = ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from lowtide.compiler.floats import decibels
 from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
+from lowtide.compiler.trials import decibels
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lowtide.latency.api import Bound, LatencyModel, LatencyProblem, LatencyTable, LayerCost
+from lowtide.latency.costs import ModelCosts
 from lowtide.latency.estimate import estimate, latency_model
 from lowtide.latency.widths import plan_of_codes, uniform_plan
 from lowtide.latency.work import LayerWork, MatrixWork, TensorWork, layer_works
@@ -15,6 +16,7 @@ __all__ = [
     "LayerCost",
     "LayerWork",
     "MatrixWork",
+    "ModelCosts",
     "TensorWork",
     "estimate",
     "latency_model",

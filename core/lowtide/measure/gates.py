@@ -44,8 +44,13 @@ class Gate:
         return f"{self.name}{self.relation}{self.limit:g}"
 
 
-def parse_gate(text: str, known: Collection[str]) -> Gate:
+def parse_gate(text: str, known: Collection[str], *, place: str = PLACE) -> Gate:
     """Read ``NAME>=NUMBER``; also with ``<=``, ``>`` and ``<``.
+
+    Args:
+        text: the condition.
+        known: names of figures.
+        place: where it is given, for messages.
 
     Raises:
         OptionError: when it is something else, or names a figure that is not `known`.
@@ -53,18 +58,18 @@ def parse_gate(text: str, known: Collection[str]) -> Gate:
     found = _EXPRESSION.fullmatch(text)
     hint = "for instance sqnr>=30, in quotes: the shell takes a bare > for itself"
     if found is None:
-        raise OptionError(f"expected NAME>=NUMBER or NAME<=NUMBER, found {text!r}", place=PLACE, hint=hint)
+        raise OptionError(f"expected NAME>=NUMBER or NAME<=NUMBER, found {text!r}", place=place, hint=hint)
     name, relation, written = found.groups()
     if name not in known:
         close, listed = nearest(name, known), ", ".join(sorted(known))
         more = "" if close.startswith("known") else f" known: {listed}"
-        raise OptionError(f"there is no figure {name!r}", place=f"{PLACE} {text}", hint=close + more)
+        raise OptionError(f"there is no figure {name!r}", place=f"{place} {text}", hint=close + more)
     try:
         limit = float(written)
     except ValueError:
         limit = math.nan
     if not math.isfinite(limit):
-        raise OptionError(f"expected a number after {relation}, found {written!r}", place=PLACE, hint=hint)
+        raise OptionError(f"expected a number after {relation}, found {written!r}", place=place, hint=hint)
     return Gate(name, relation, limit)
 
 

@@ -125,6 +125,10 @@ def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
         "weights",
         "statistics_frames",
         "measure_frames",
+        "budget_ms",
+        "goal",
+        "front_point",
+        "search_frames",
         "seed",
     }
     own |= {"frontend", "input_shapes", "input_mean", "input_scale", "input_optimization"}

@@ -77,7 +77,10 @@ class CompileOptions:
         "where biases have 16 bits: 1 lets them saturate, 0 raises the weight scale instead",
     )
     mixed_precision_factor: float = option(
-        f"{A}mixed_precision_factor", Kind.FLOAT, -1.0, "latency budget of mixed precision", available=(-1.0,)
+        f"{A}mixed_precision_factor",
+        Kind.FLOAT,
+        -1.0,
+        "latency budget of mixed precision, as a multiple of that with 8 bits: above 1; -1: none",
     )
     output_feature_16bit_names_list: tuple[str, ...] = option(
         f"{A}output_feature_16bit_names_list",
@@ -258,9 +261,36 @@ class CompileOptions:
         "strategy",
         Kind.TEXT,
         None,
-        "who assigns widths; default: manual when a 16-bit list names layers, else uniform",
+        "who assigns widths; default: automatic with a budget, a goal or a point of the front; manual when a "
+        "16-bit list names layers; else uniform",
     )
-
+    budget_ms: float | None = option(
+        "budget_ms",
+        Kind.FLOAT,
+        None,
+        "latency budget of mixed precision in milliseconds of a frame",
+        minimum=0,
+    )
+    goal: str | None = option(
+        "goal",
+        Kind.TEXT,
+        None,
+        "what mixed precision has to reach with as little latency as possible: sqnr>=30, or a metric",
+    )
+    front_point: int | None = option(
+        "front_point",
+        Kind.INT,
+        None,
+        "take this point of the front of latency and error, counted from 1 as the report does",
+        minimum=1,
+    )
+    search_frames: int | None = option(
+        "search_frames",
+        Kind.INT,
+        None,
+        "frames that a search for widths measures on; default: a quarter",
+        minimum=1,
+    )
     prepare: str | None = option("prepare", Kind.TEXT, None, "pipeline that prepares the network")
     recipe: str | None = option(
         "recipe",
@@ -318,7 +348,14 @@ class CompileOptions:
     def chosen_strategy(self) -> str:
         """The strategy, or what the 16-bit lists make of it."""
         listed = self.output_feature_16bit_names_list or self.params_16bit_names_list
-        return self.strategy or ("manual" if listed else "uniform")
+        found = "automatic" if self.seeks_widths else "manual" if listed else "uniform"
+        return self.strategy or found
+
+    @property
+    def seeks_widths(self) -> bool:
+        """Whether widths are to be found."""
+        wanted = (self.budget_ms, self.goal, self.front_point)
+        return self.mixed_precision_factor > 1 or any(entry is not None for entry in wanted)
 
 
 FIELDS: Mapping[str, OptionInfo] = {

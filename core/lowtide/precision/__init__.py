@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from lowtide.precision.api import PrecisionPlan, PrecisionProblem, PrecisionStrategy, check_plan
+from lowtide.precision.api import (
+    Budget,
+    Costs,
+    Goal,
+    Oracle,
+    PrecisionPlan,
+    PrecisionProblem,
+    PrecisionStrategy,
+    Sensitivities,
+    WeighedPlan,
+)
+from lowtide.precision.check import (
+    WIDE,
+    check_choice,
+    check_plan,
+    classes_of_tensors,
+    has_parameters,
+    refused_layers,
+    widest_plan,
+)
 from lowtide.precision.classes import (
     DisjointSets,
     PrecisionClass,
@@ -12,13 +31,25 @@ from lowtide.precision.classes import (
 )
 
 __all__ = [
+    "WIDE",
+    "Budget",
+    "Costs",
     "DisjointSets",
+    "Goal",
+    "Oracle",
     "PrecisionClass",
     "PrecisionPlan",
     "PrecisionProblem",
     "PrecisionStrategy",
+    "Sensitivities",
+    "WeighedPlan",
+    "check_choice",
     "check_plan",
+    "classes_of_tensors",
+    "has_parameters",
     "layer_reads",
     "precision_classes",
     "quantized_values",
+    "refused_layers",
+    "widest_plan",
 ]

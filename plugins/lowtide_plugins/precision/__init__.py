@@ -9,7 +9,7 @@ from lowtide.plugin import StrategySpec, hookimpl
 
 @hookimpl
 def lowtide_register_strategies() -> Iterable[StrategySpec]:
-    """Contribute ``uniform`` and ``manual``."""
+    """Contribute ``uniform``, ``manual`` and ``automatic``."""
     return [
         StrategySpec(
             name="uniform",
@@ -20,5 +20,10 @@ def lowtide_register_strategies() -> Iterable[StrategySpec]:
             name="manual",
             summary="16 bits for the layers of the two 16-bit lists, tensor_bits for all others",
             implementation="lowtide_plugins.precision.manual:Manual",
+        ),
+        StrategySpec(
+            name="automatic",
+            summary="16 bits where they lower the error most, under a latency budget or for a goal",
+            implementation="lowtide_plugins.precision.automatic:Automatic",
         ),
     ]

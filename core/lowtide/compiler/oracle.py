@@ -1,0 +1,295 @@
+"""The oracle of a compile: measures widths on calibration frames, with as few runs as it can."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+
+from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.journal import Journal
+from lowtide.compiler.mixture import Item, Mixture, OutputNoise, Run, items_of
+from lowtide.compiler.recipe import Recipe, Settings
+from lowtide.compiler.run import session_of
+from lowtide.compiler.trials import Trial, improved
+from lowtide.data import DataSource
+from lowtide.errors import DataError
+from lowtide.ir import Array, Graph, print_graph
+from lowtide.precision import Oracle, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
+from lowtide.runtime import WORKERS, Runner, Session, in_flight, to_model
+from lowtide.version import VERSION
+
+if TYPE_CHECKING:
+    from lowtide.compiler.stages import Compilation
+
+T = TypeVar("T")
+
+SWEEP_PASSES = 9.0
+"""What one round of sensitivities may cost, in runs of the network for each calibration frame."""
+
+FINAL_FRAMES = 32
+"""Frames that finished networks are compared on, at most."""
+
+FEWEST = 4
+"""Frames that a search takes at least, where there are as many."""
+
+FORMAT = 1
+"""Raised when the entries of journals change their meaning."""
+
+Feeds = Sequence[Mapping[str, Array]]
+
+
+@attrs.frozen
+class _Ground:
+    """What variants are made of under the settings in force, and the journal of their errors."""
+
+    mixture: Mixture
+    items: tuple[Item, ...]
+    journal: Journal
+
+
+class MeasuringOracle(Oracle):
+    """Mixes two networks that the recipe made, see `lowtide.compiler.mixture`.
+
+    The 8-bit one is what the recipe makes of it, with every correction of weights that it would try, since
+    what helps a network that is lost anyway says little. `settle` replaces this by what helps a plan.
+
+    Args:
+        c: the compile, which has frames.
+        bench: makes networks.
+        recipe: what it does and tries.
+        problem: the network and its classes.
+        known: replaces widths that nobody may choose.
+    """
+
+    def __init__(
+        self,
+        c: Compilation,
+        bench: Workbench,
+        recipe: Recipe,
+        problem: PrecisionProblem,
+        known: Callable[[PrecisionPlan], PrecisionPlan],
+    ) -> None:
+        self.c = c
+        self.bench = bench
+        self.recipe = recipe
+        self.narrow = known(problem.uniform(8))
+        self.wide = known(widest_plan(problem))
+        self._problem = problem
+        self._runs = 0.0
+        self._plain: tuple[Attempt, list[Trial]] | None = None
+        self._settled: tuple[Settings, list[Trial]] | None = None
+        self._ground: _Ground | None = None
+        self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
+        self._references: dict[object, Feeds] = {}
+
+    # --- what strategies ask ---
+
+    def error(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.error`."""
+        ground, source = self._prepared(), self._search_frames()
+        key = f"error {digest_of(plan)}"
+        known = ground.journal.get(key)
+        if known is None:
+            session = Session(to_model(ground.mixture.graph(plan), quantized=True))
+            known = self._error(session, source)
+            ground.journal.put(key, known)
+        return known
+
+    def sensitivities(self, around: PrecisionPlan | None = None) -> Sensitivities:
+        """See `Oracle.sensitivities`."""
+        ground, plan = self._prepared(), around or self.wide
+        prefix = f"around {digest_of(plan)}"
+        todo = [item for item in ground.items if ground.journal.get(f"{prefix} {item}") is None]
+        if todo or ground.journal.get(prefix) is None:
+            with self.c.clock.stage("search: sensitivities"):
+                self._sweep(ground, plan, todo, prefix)
+        base = ground.journal.get(prefix) or 0.0
+        found: dict[str, dict[str, float]] = {"activations": {}, "weights": {}}
+        for item in ground.items:
+            other = ground.journal.get(f"{prefix} {item}") or 0.0
+            found[item.kind][item.name] = other - base if item.is_wide(plan) else base - other
+        return Sensitivities(found["activations"], found["weights"])
+
+    def settle(self, plan: PrecisionPlan) -> None:
+        """See `Oracle.settle`."""
+        narrow, before = self._eight_bits()
+        settings = attrs.evolve(self.recipe.settings, condition=narrow.settings.condition)
+        steps = [step for step in self.recipe.trials if step.stage != "condition"]
+        begun = self.bench.quantize(narrow.base, settings, plan)
+        attempt, trials = improved(self.c, self.bench, begun, steps)
+        held = self.bench.held_out.count if self.bench.held_out is not None else 0
+        self._runs += 2 * (len(trials) + bool(trials)) * (held or 0)
+        conditioned = [trial for trial in before if trial.step.startswith("condition ")]
+        self._settled = attempt.settings, [*conditioned, *trials]
+        self._finished[digest_of(plan)] = attempt, self._settled[1]
+        self._ground = None
+
+    def measured(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.measured`."""
+        attempt, _ = self.finished(plan)
+        source = self._source().select(FINAL_FRAMES)
+        journal, key = self._prepared().journal, f"finished {_digest(print_graph(attempt.graph))}"
+        known = journal.get(key)
+        if known is None:
+            with self.c.clock.stage("search: compare"):
+                session = session_of(attempt.graph, "exact", self.bench.device(attempt.base))
+                known = self._error(session, source)
+            journal.put(key, known)
+        return known
+
+    @property
+    def passes(self) -> float:
+        """See `Oracle.passes`."""
+        return self._runs / max(self._source().select(1 << 62).count or 1, 1)
+
+    # --- what the compile asks ---
+
+    @property
+    def asked(self) -> bool:
+        """Whether a strategy has asked anything."""
+        return self._plain is not None
+
+    def finished(self, plan: PrecisionPlan) -> tuple[Attempt, list[Trial]]:
+        """The network of a plan, and the steps of the recipe that were tried for it."""
+        digest = digest_of(plan)
+        if digest not in self._finished:
+            narrow, tried = self._eight_bits()
+            if plan.same_widths(self.narrow):
+                self._finished[digest] = narrow, tried
+            else:
+                settings, tried = self._settled or (narrow.settings, tried)
+                self._finished[digest] = self.bench.quantize(narrow.base, settings, plan), tried
+        attempt, trials = self._finished[digest]
+        return attrs.evolve(attempt, plan=plan), trials
+
+    # --- networks ---
+
+    def _eight_bits(self) -> tuple[Attempt, list[Trial]]:
+        """The best that the recipe makes without a wider tensor."""
+        if self._plain is None:
+            settings = self.recipe.settings
+            begun = self.bench.quantize(self.bench.condition(settings.condition), settings, self.narrow)
+            self._plain = improved(self.c, self.bench, begun, self.recipe.trials)
+        return self._plain
+
+    def _prepared(self) -> _Ground:
+        if self._ground is None:
+            attempt, _ = self._eight_bits()
+            if self._settled is not None:
+                narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
+            else:
+                narrow = attempt
+                kept = attempt.settings.weights
+                for step in self.recipe.trials:
+                    if step.stage == "weights" and step.text not in kept:
+                        narrow = self.bench.extend(narrow, step.text)
+            settings = attrs.evolve(narrow.settings, weights="")
+            wide = self.bench.quantize(attempt.base, settings, self.wide)
+            mixture = Mixture(narrow.graph, wide.graph, self.bench.device(attempt.base))
+            journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
+            items = items_of(mixture, self._problem, self.narrow, self.wide)
+            self._ground = _Ground(mixture, items, journal)
+        return self._ground
+
+    def _journal_file(self, narrow: Graph, wide: Graph) -> Path | None:
+        cache, fingerprint = self.c.request.cache, self._search_frames().fingerprint()
+        if cache is None or fingerprint is None:
+            return None
+        graphs = (print_graph(graph) for graph in (self.c.prepared, narrow, wide))
+        key = _digest("\n".join((str(FORMAT), VERSION, fingerprint, *graphs)))
+        return cache.folder / "search" / key[:2] / f"{key}.jsonl"
+
+    # --- runs ---
+
+    def _source(self) -> DataSource:
+        if self.c.source is None:
+            raise DataError("a search for widths measures, and no calibration data is given", hint="--data")
+        return self.c.source
+
+    def _search_frames(self) -> DataSource:
+        """A quarter of the frames, as the vendor's search takes, unless an option says how many."""
+        source = self._source()
+        count = source.select(1 << 62).count or 1
+        wanted = self.c.options.search_frames or max(count // 4, FEWEST)
+        return source.select(min(wanted, count))
+
+    def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
+        source = self._search_frames()
+        every = self._source().select(1 << 62).count or 1
+        affordable = SWEEP_PASSES * every / max(sum(item.share for item in ground.items), 1.0)
+        source = source.select(max(1, min(source.count or 1, int(affordable))))
+        reference = self._reference(source)
+        base = Run(ground.mixture, plan, [frame.feeds for frame in source.frames()])
+        self._runs += len(reference)
+        own = [{name: found[name] for name in ground.mixture.outputs} for found in base.values]
+        ground.journal.put(prefix, _error(reference, own))
+
+        def measure(item: Item) -> float:
+            return _error(reference, base.varied(item.flipped(plan), item.behind))
+
+        for number, (item, error) in enumerate(_in_parallel(todo, measure)):
+            ground.journal.put(f"{prefix} {item}", error)
+            self._runs += item.share * len(reference)
+            self.c.clock.progress.advance(number + 1, len(todo))
+
+    def _error(self, session: Runner, source: DataSource) -> float:
+        noise = OutputNoise()
+        reference = self._reference(source)
+        found = in_flight(session, source.frames(), lambda frame: frame.feeds)
+        for real, (_, results) in zip(reference, found, strict=True):
+            self._runs += 1
+            for (name, array), made in zip(real.items(), results.values(), strict=True):
+                noise.add(name, array, made)
+        return noise.error
+
+    def _reference(self, source: DataSource) -> Feeds:
+        """The outputs of the float network."""
+        if source.positions not in self._references:
+            session = Session(to_model(self.c.prepared, quantized=False))
+            found = in_flight(session, source.frames(), lambda frame: frame.feeds)
+            names = [value.name for value in self.c.prepared.outputs]
+            outputs = [dict(zip(names, results.values(), strict=True)) for _, results in found]
+            self._runs += len(outputs)
+            self._references[source.positions] = outputs
+        return self._references[source.positions]
+
+
+def digest_of(plan: PrecisionPlan) -> str:
+    """SHA-256 of the widths."""
+    return _digest(repr((sorted(plan.activations.items()), sorted(plan.weights.items()))))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _error(reference: Feeds, found: Feeds) -> float:
+    noise = OutputNoise()
+    for real, made in zip(reference, found, strict=True):
+        for (name, array), other in zip(real.items(), made.values(), strict=True):
+            noise.add(name, array, other)
+    return noise.error
+
+
+def _in_parallel(items: Iterable[T], measure: Callable[[T], float]) -> Iterator[tuple[T, float]]:
+    """Numbers of items in their order, two at work at a time."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[tuple[T, Future[float]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(measure, item)))
+                if len(waiting) > WORKERS:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

@@ -1,0 +1,80 @@
+"""Steps of a recipe that are kept only where they help."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.recipe import Step
+
+if TYPE_CHECKING:
+    from lowtide.compiler.stages import Compilation
+
+
+@attrs.frozen
+class Trial:
+    """A step that was tried.
+
+    Attributes:
+        step: its text.
+        before: noise by signal of the outputs without it.
+        after: with it; the same where it changed nothing.
+        kept: whether it stays.
+        seconds: of wall time.
+    """
+
+    step: str
+    before: float
+    after: float
+    kept: bool
+    seconds: float
+
+
+def improved(
+    c: Compilation, bench: Workbench, attempt: Attempt, trials: Sequence[Step]
+) -> tuple[Attempt, list[Trial]]:
+    """Take every step after which the error is lower."""
+    if not trials or bench.held_out is None:
+        return attempt, []
+    best, done = attempt, list[Trial]()
+    with c.clock.stage("try"):
+        error = bench.error(attempt)
+    for number, step in enumerate(trials):
+        begin = time.perf_counter()
+        c.clock.progress.stage(f"try {step}")
+        c.clock.progress.advance(number, len(trials))
+        made = attempted(bench, best, step)
+        with c.clock.stage("try"):
+            after = bench.error(made) if made.changed else error
+        kept = made.changed and after < error
+        done.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
+        if kept:
+            best, error = made, after
+    return best, done
+
+
+def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
+    """An attempt with one more step; as much as possible is taken over."""
+    settings = best.settings.with_step(step.stage, step.text)
+    match step.stage:
+        case "weights":
+            return bench.extend(best, step.text)
+        case "scales":
+            return bench.solve(best.base, settings, best.plan, best.ranges)
+        case "calibrator":
+            return bench.quantize(best.base, settings, best.plan)
+        case "condition":
+            base = bench.condition(settings.condition)
+            if not any(run.outcome.changed for _, run in base.runs[len(best.base.runs) :]):
+                return attrs.evolve(best, changed=False)
+            return bench.quantize(base, settings, best.plan)
+
+
+def decibels(error: float) -> float:
+    """Noise by signal as SQNR in dB."""
+    return -10 * math.log10(error) if error > 0 else math.inf

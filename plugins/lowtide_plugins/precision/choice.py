@@ -1,0 +1,214 @@
+"""The best widths under a budget, exactly, where errors are taken to add up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from lowtide.ir import Array, Layer, layers
+from lowtide.precision import (
+    WIDE,
+    Costs,
+    PrecisionPlan,
+    PrecisionProblem,
+    Sensitivities,
+    classes_of_tensors,
+    has_parameters,
+    widest_plan,
+)
+
+NARROW = 8
+GAP = 1e-6
+"""How far from the optimum the solver may stop, relative to it."""
+
+FRUGAL = 1e-6
+"""What 16 bits everywhere weigh beside the error of 8 bits: of equally good plans the faster is taken."""
+
+Name = tuple[str, str]
+"""``activations`` or ``weights``, and the name of a class or of a layer."""
+
+
+@attrs.frozen
+class _Term:
+    """What a layer adds to the latency of 8 bits for each combination of the widths around it.
+
+    Attributes:
+        variables: numbers of its classes, and of its parameters where they have a width of their own.
+        added: milliseconds by the values of these variables, 1 for 16 bits; what cannot be is left out.
+    """
+
+    variables: tuple[int, ...]
+    added: Mapping[tuple[int, ...], float]
+
+
+class Choice:
+    """The integer program of a network, to be solved for many budgets and errors.
+
+    A variable is 1 where a class, or the parameters of a layer, have 16 bits. The cost of a layer depends on
+    all widths around it together, so a layer has a weight for each combination of them; the weights are 1 in
+    sum, and agree with the variables. So changes of width cost what they cost, and what has to go along does:
+    the parameters of a layer with a 16-bit output.
+
+    Args:
+        problem: the network.
+        costs: of its layers.
+        forced: what has 16 bits here has them in any case.
+    """
+
+    def __init__(self, problem: PrecisionProblem, costs: Costs, forced: PrecisionPlan) -> None:
+        self.problem = problem
+        self.costs = costs
+        self._groups = classes_of_tensors(problem)
+        self._layers = {layer.name: layer for layer in layers(problem.graph)}
+        self.names: list[Name] = [("activations", group.name) for group in problem.classes]
+        self.names += [
+            ("weights", name)
+            for name, layer in self._layers.items()
+            if problem.placement.on_accelerator(name) and has_parameters(layer)
+        ]
+        self._number = {name: at for at, name in enumerate(self.names)}
+        self.lowest = self._values(forced)
+        self.highest = np.maximum(self._values(widest_plan(problem)), self.lowest)
+        terms = (self._term(layer) for layer in self._layers.values())
+        self._terms = [term for term in terms if any(term.added.values())]
+        self._dragged = [
+            (self._number["activations", group], self._number["weights", name])
+            for name, layer in self._layers.items()
+            if ("weights", name) in self._number
+            for group in self._written(layer)
+        ]
+
+    def best(self, noise: Sensitivities, ms: float) -> PrecisionPlan | None:
+        """The plan with the least sum of errors that takes no longer; ``None`` when there is none."""
+        values = self._solve(self._weighed(noise), ms - self.costs.narrow_ms)
+        return None if values is None else self.plan(values)
+
+    def plan(self, values: Sequence[int] | Array) -> PrecisionPlan:
+        """The plan of some values of the variables."""
+        wide = {name for name, value in zip(self.names, values, strict=True) if value}
+        activations = {
+            tensor: WIDE if ("activations", group.name) in wide else NARROW
+            for tensor, group in self._groups.items()
+        }
+        weights = {
+            name: self._weight_bits(name, layer, wide)
+            for name, layer in self._layers.items()
+            if self.problem.placement.on_accelerator(name)
+        }
+        return PrecisionPlan(activations, weights)
+
+    def values(self, plan: PrecisionPlan) -> Array:
+        """The variables of a plan, 0 or 1."""
+        return self._values(plan)
+
+    def predicted(self, noise: Sensitivities, plan: PrecisionPlan) -> float:
+        """The sum of the errors of what has 8 bits."""
+        return float((1 - self._values(plan)) @ self._of(noise))
+
+    # --- the program ---
+
+    def _of(self, noise: Sensitivities) -> Array:
+        return np.array([max(getattr(noise, kind).get(name, 0.0), 0.0) for kind, name in self.names])
+
+    def _weighed(self, noise: Sensitivities) -> Array:
+        """What each variable is worth, and a little less for what it costs alone."""
+        gains = self._of(noise)
+        total = float(gains.sum()) or 1.0
+        alone = np.zeros(len(self.names))
+        for term in self._terms:
+            for variable in term.variables:
+                alone[variable] += max(term.added.values()) / len(term.variables)
+        return gains / total - FRUGAL * (alone / (float(alone.sum()) or 1.0) + 1 / len(self.names))
+
+    def _solve(self, worth: Array, added_ms: float) -> Array | None:
+        from scipy import optimize, sparse  # noqa: PLC0415 - takes long to import, and few compiles need it
+
+        count = len(self.names)
+        entries: list[tuple[int, int, float]] = []
+        lower: list[float] = []
+        upper: list[float] = []
+
+        def row(low: float, high: float) -> int:
+            lower.append(low)
+            upper.append(high)
+            return len(lower) - 1
+
+        budget = row(-np.inf, added_ms * (1 + 1e-12) + 1e-12)
+        column = count
+        for term in self._terms:
+            one = row(1.0, 1.0)
+            agree = [row(0.0, 0.0) for _ in term.variables]
+            for at, variable in zip(agree, term.variables, strict=True):
+                entries.append((at, variable, -1.0))
+            for states, ms in term.added.items():
+                entries.append((budget, column, ms))
+                entries.append((one, column, 1.0))
+                entries += [(at, column, 1.0) for at, state in zip(agree, states, strict=True) if state]
+                column += 1
+        for group, weights in self._dragged:
+            at = row(0.0, np.inf)
+            entries += [(at, weights, 1.0), (at, group, -1.0)]
+        rows, columns, numbers = zip(*entries, strict=True)
+        matrix: Any = sparse.csr_array((numbers, (rows, columns)), shape=(len(lower), column))
+        rest = column - count
+        solved: Any = optimize.milp(
+            np.concatenate([-worth, np.zeros(rest)]),
+            integrality=np.concatenate([np.ones(count), np.zeros(rest)]),
+            bounds=optimize.Bounds(
+                np.concatenate([self.lowest, np.zeros(rest)]), np.concatenate([self.highest, np.ones(rest)])
+            ),
+            constraints=optimize.LinearConstraint(matrix, np.array(lower), np.array(upper)),
+            options={"mip_rel_gap": GAP},
+        )
+        return None if solved.x is None else np.rint(solved.x[:count]).astype(int)
+
+    # --- layers ---
+
+    def _term(self, layer: Layer) -> _Term:
+        read = dict.fromkeys(value.name for value in (*layer.inputs, *layer.outputs))
+        groups = dict.fromkeys(self._groups[name].name for name in read if name in self._groups)
+        names: list[Name] = [("activations", group) for group in groups]
+        if ("weights", layer.name) in self._number:
+            names.append(("weights", layer.name))
+        costs: dict[tuple[int, ...], float] = {}
+        for states in itertools.product((0, 1), repeat=len(names)):
+            wide = {name for name, state in zip(names, states, strict=True) if state}
+            if self._weight_bits(layer.name, layer, wide) == NARROW and self._drags(layer, wide):
+                continue
+            widths = {
+                name: WIDE if ("activations", self._groups[name].name) in wide else NARROW
+                for name in read
+                if name in self._groups
+            }
+            costs[states] = self._layer_ms(layer, widths, wide)
+        least = costs[(0,) * len(names)]
+        variables = tuple(self._number[name] for name in names)
+        return _Term(variables, {states: ms - least for states, ms in costs.items()})
+
+    def _layer_ms(self, layer: Layer, widths: Mapping[str, int], wide: set[Name]) -> float:
+        return self.costs.layer_ms(layer.name, widths, self._weight_bits(layer.name, layer, wide))
+
+    def _weight_bits(self, name: str, layer: Layer, wide: set[Name]) -> int:
+        """The width of parameters; of a layer without any, that of its output."""
+        if not self.problem.placement.on_accelerator(name):
+            return 32
+        if ("weights", name) in self._number:
+            return WIDE if ("weights", name) in wide else NARROW
+        return WIDE if self._drags(layer, wide) else NARROW
+
+    def _drags(self, layer: Layer, wide: set[Name]) -> bool:
+        return any(("activations", group) in wide for group in self._written(layer))
+
+    def _written(self, layer: Layer) -> tuple[str, ...]:
+        names = (self._groups[value.name].name for value in layer.outputs if value.name in self._groups)
+        return tuple(dict.fromkeys(names))
+
+    def _values(self, plan: PrecisionPlan) -> Array:
+        return np.array(
+            [(plan.activations if kind == "activations" else plan.weights)[name] == WIDE for kind, name in self.names],
+            float,
+        )
