@@ -1,7 +1,7 @@
 """What is left of the accuracy of real networks on the test split of their data, float beside fixed.
 
     python tests/benchmarks/accuracy.py DATA [--networks resnet20,yunet] [--target am68a]
-        [--set quantization_scale_type=1]... [--frames 100] [--mode exact] [--limit 0]
+        [--set quantization_scale_type=1]... [--frames 100] [--mode exact] [--limit 0] [--steps]
 
 DATA is the folder that `networks.py` describes. SQNR is that of the raw outputs over the first 100 test
 frames, 10 log10(sum f^2 / sum (f - q)^2), the mean over outputs.
@@ -28,9 +28,9 @@ SQNR_FRAMES = 100
 def measure(network: Network, options: dict[str, str], given: argparse.Namespace) -> str:
     """One line of the table."""
     frames = network.frames(given.frames)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     result = lowtide.compile(network.model, target=given.target, data=frames, options=options)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     plain = session_of(result.reference, "float")
     fixed = session_of(result.graph, given.mode, result.device)
     source = result.graph.inputs[0].name
@@ -50,9 +50,16 @@ def measure(network: Network, options: dict[str, str], given: argparse.Namespace
                 noise[name] += float(np.square(real[name] - made[name], dtype=np.float64).sum())
     decibels = [10 * np.log10(signal[name] / max(noise[name], 1e-30)) for name in names]
     was, now = network.judge(before), network.judge(after)
+    steps = "".join(
+        f"\n    {step.step}: {step.sqnr_before_db:.2f} -> {step.sqnr_after_db:.2f} dB, "
+        f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s"
+        for step in result.report.steps
+        if given.steps
+    )
     return (
         f"{network.name:18} {network.metric:9} {was:8.4f} {now:8.4f} {np.mean(decibels):7.2f} dB "
-        f"{seconds:7.1f} s  {given.target} {' '.join(f'{k}={v}' for k, v in options.items())}"
+        f"{seconds:7.1f} s {cpu:7.1f} s CPU  {given.target} "
+        f"{' '.join(f'{k}={v}' for k, v in options.items())}{steps}"
     )
 
 
@@ -67,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--mode", default="exact", choices=("exact", "qdq"))
     parser.add_argument("--limit", type=int, default=0, help="test samples; 0 is all")
+    parser.add_argument("--steps", action="store_true", help="what the recipe tried")
     given = parser.parse_args(argv)
     known = networks(given.data)
     wanted = given.networks.split(",") if given.networks else list(known)
