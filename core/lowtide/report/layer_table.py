@@ -47,12 +47,13 @@ class LayerTable:
     title: str
     layers: Sequence[LayerReport]
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         timed = any(layer.latency_ms is not None for layer in self.layers)
         right = {**FIGURES, **LATENCY} if timed else FIGURES
         texts = {name: cell for name, (width, cell) in TEXTS.items() if options.max_width >= width}
         figures = {name: cell for name, (width, cell) in right.items() if options.max_width >= width}
         table = new_table(self.title, *texts, right=tuple(figures))
+        table.collapse_padding = True  # names are long and there are many columns
         for layer in self.layers:
             table.add_row(*(cell(layer) for cell in (*texts.values(), *figures.values())))
         yield table

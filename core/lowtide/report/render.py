@@ -109,7 +109,7 @@ def _layers(report: Report, *, every_layer: bool) -> RenderableType:
         which = f"{which}, worst first" if measured else which
         if len(shown) < len(layers):
             which = f"the {WORST} {'worst' if measured else 'first'} of {len(layers)}"
-    title = f"layers on the accelerator, {which}; error in dB, alone and in sum"
+    title = f"layers on the accelerator, {which}; dB alone and in sum"
     return LayerTable(title, shown)
 
 

@@ -130,7 +130,7 @@ function card({ code, kind, place, lines, remedy }) {
     { class: `card ${kind}` },
     el("div", { class: "head" }, el("span", { class: "code" }, code), place),
     lines.filter(Boolean).map((line) => el("p", null, line)),
-    remedy ? el("p", null, el("span", { class: "quiet" }, "→ "), remedy) : null,
+    remedy ? el("p", { class: "remedy" }, el("span", { class: "quiet" }, "→"), el("span", null, remedy)) : null,
   );
 }
 
