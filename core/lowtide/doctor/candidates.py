@@ -61,8 +61,7 @@ class Candidate:
 
     def preprocess(self, given: Preprocess) -> Preprocess:
         """The preprocessing of pictures whose result would be that of this candidate."""
-        channels = 3 if len(self.factor) == 3 or self.reverse else 1
-        count = max(channels, len(given.mean), len(given.scale))
+        count = max(len(self.factor), len(self.offset), len(given.mean), len(given.scale))
         mean = _spread(given.mean or (0.0,), count)
         scale = _spread(given.scale or (1.0,), count)
         if self.reverse:
