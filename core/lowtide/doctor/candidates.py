@@ -56,7 +56,8 @@ class Candidate:
             shape = [1] * data.ndim
             shape[axis] = -1
             factor = np.array(self.factor, np.float32).reshape(shape)
-            data = data * factor + np.array(self.offset, np.float32).reshape(shape)
+            with np.errstate(over="ignore"):
+                data = data * factor + np.array(self.offset, np.float32).reshape(shape)
         return np.ascontiguousarray(data, frame.dtype)
 
     def preprocess(self, given: Preprocess) -> Preprocess:
