@@ -13,7 +13,7 @@ from lowtide.data.folder import FolderSource
 from lowtide.diagnostics import Diagnostics
 from lowtide.doctor import Examination, examine_frames
 from lowtide.errors import OptionError
-from lowtide.ir import Graph, Layer, layers
+from lowtide.ir import Layer, layers
 from lowtide.latency import LatencyTable, estimate
 from lowtide.precision import (
     ListProblem,
@@ -86,7 +86,6 @@ def check(request: CompileRequest) -> Preflight:
     """
     c = Compilation.begin(request)
     c.import_model()
-    original = c.graph.clone()
     c.prepare()
     c.placement = place(c.graph, c.target, c.options, c.diagnostics)
     found = layers(c.graph)
@@ -98,7 +97,7 @@ def check(request: CompileRequest) -> Preflight:
         heads=heads(found, decoding(found, c.options), head.tensors if head else {}),
     )
     checked = _quantized(checked) if c.prequantized else checked if c.is_float else _float(checked)
-    return attrs.evolve(checked, latency=_latency(checked), frames=_frames(c, original))
+    return attrs.evolve(checked, latency=_latency(checked), frames=_frames(c))
 
 
 def _latency(checked: Preflight) -> LatencyTable | None:
@@ -145,13 +144,13 @@ def _quantized(checked: Preflight) -> Preflight:
     )
 
 
-def _frames(c: Compilation, original: Graph) -> Examination | None:
+def _frames(c: Compilation) -> Examination | None:
     c.open_frames()
     if c.source is None:
         return None
     raw, progress = c.source.raw, c.clock.progress
     return examine_frames(
-        original,
+        c.imported,
         c.reference,
         # What is noted of single frames is among the findings.
         attrs.evolve(c.source, diagnostics=Diagnostics()),

@@ -17,7 +17,7 @@ from lowtide.target.constraints import check_node
 from lowtide.target.meta import OPTION, DetectionHead, read_head
 from lowtide.target.model import Target
 from lowtide.target.partition import partition
-from lowtide.target.tails import post_processing
+from lowtide.target.tails import followers, post_processing
 
 BORDER = frozenset({"DequantizeLinear", "QuantizeLinear"})
 """Operators that stay where a network takes or gives integers; elsewhere codes are types of values."""
@@ -149,6 +149,8 @@ def place(graph: Graph, target: Target, options: PlacementOptions, diagnostics: 
     for layer in found:
         if layer.name not in refusals and (why := _refusal(layer, target, options.tensor_bits)):
             refusals[layer.name] = why
+    for name in followers(found, refusals):
+        refusals[name] = _Refusal("what it reads is made on the host, and nothing behind it has weights")
     groups = _groups(found, refusals)
     kept = _keep_largest(groups, found, limit, refusals, diagnostics)
     numbers = {position: number for number, group in enumerate(kept) for position in group}

@@ -1,8 +1,8 @@
 """The ends of detection and segmentation networks: heads, and what is computed from their numbers.
 
 Decoding boxes mixes numbers of very different size (priors, strides, exponentials) in one tensor, which
-8 bits cannot hold; so it stays in float on the host. It is found by its constants, one number for each position
-and coordinate, or by a NonMaxSuppression, or named by the vendor's file of the detection head.
+8 bits cannot hold; so it stays in float on the host. It is found by its constants, one number for each
+position and coordinate, or by a NonMaxSuppression, or named by the vendor's file of the detection head.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ ARITHMETIC = frozenset({"Add", "Clip", "Div", "Exp", "Mul", "Pow", "Sigmoid", "S
 PARTS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Split"})
 """Operators that pick coordinates; they go along with what is computed from these."""
 
-MOVES = frozenset({"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+MOVES = frozenset(
+    {"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    | {"DequantizeLinear", "QuantizeLinear"}
+)
 SCORES = frozenset({"ArgMax", "LogSoftmax", "Sigmoid", "Softmax"})
 
 GRID = 64
@@ -65,6 +68,23 @@ def post_processing(found: Sequence[Layer], named: Iterable[str] = ()) -> dict[s
     return {layer.name: found_by[layer.name] for layer in found if layer.name in found_by}
 
 
+def followers(found: Sequence[Layer], refused: Iterable[str]) -> tuple[str, ...]:
+    """Layers of the tail whose operands all are made by learned networks and then on the host.
+
+    To bring such a tensor back to the accelerator costs more than to go on with it.
+    """
+    graph = _Layers(found)
+    learned, host = graph.learned(), set(refused)
+    moved: list[str] = []
+    for layer in found:
+        sources = graph.sources(layer)
+        waits = layer.name not in learned and layer.name not in host
+        if waits and sources and all(source.name in host for source in sources) and graph.has_head(layer):
+            host.add(layer.name)
+            moved.append(layer.name)
+    return tuple(moved)
+
+
 def heads(found: Sequence[Layer], decoding: Iterable[str], named: Mapping[str, str]) -> tuple[Head, ...]:
     """The heads of a detection network, in executable order; none where there is but one position.
 
@@ -74,9 +94,11 @@ def heads(found: Sequence[Layer], decoding: Iterable[str], named: Mapping[str, s
         named: kinds of tensors that the vendor's file names, by name.
     """
     graph, inside = _Layers(found), set(decoding)
+    learned = graph.learned()
     kinds: dict[str, Literal["regression", "scores"]] = {}
     for layer in found:
-        if layer.op not in MACS or not _positions(layer.output):
+        last = layer.op in MACS and not any(reader.name in learned for reader in graph.after(layer))
+        if not last or not _positions(layer.output):
             continue
         kind = graph.kind(layer, inside, named)
         if kind is not None:
@@ -123,8 +145,8 @@ class _Layers:
     def sources(self, layer: Layer) -> list[Layer]:
         return [self.maker[value] for value in layer.inputs if value in self.maker]
 
-    def tail(self) -> frozenset[str]:
-        """Float layers behind which, and in which, nothing is learned."""
+    def learned(self) -> frozenset[str]:
+        """Layers with weights, and those that lead to one."""
         learned: set[str] = set()
         waiting = [layer for layer in self.layers.values() if any(node.op in MACS for node in layer.nodes)]
         while waiting:
@@ -132,6 +154,11 @@ class _Layers:
             if layer.name not in learned:
                 learned.add(layer.name)
                 waiting += self.sources(layer)
+        return frozenset(learned)
+
+    def tail(self) -> frozenset[str]:
+        """The other layers, where they are float: a network with codes of its own keeps them."""
+        learned = self.learned()
         return frozenset(
             name
             for name, layer in self.layers.items()
@@ -188,9 +215,7 @@ class _Layers:
             told = {named[value.name] for value in at.outputs if value.name in named}
             if told:
                 kinds.add("regression" if "box" in told else "scores")
-            if not self.after(at) and at is not layer and not told:
-                kinds.add("regression")
-            if at is layer and not self.after(at):
+            if not self.after(at) and not told:
                 kinds.add("regression")
             for reader in self.after(at):
                 if reader.op in SCORES and reader.name not in decoding:
