@@ -69,7 +69,7 @@ def post_processing(found: Sequence[Layer], named: Iterable[str] = ()) -> dict[s
 
 
 def followers(found: Sequence[Layer], refused: Iterable[str]) -> tuple[str, ...]:
-    """Layers of the tail whose operands all are made by learned networks and then on the host.
+    """Moves and scores at the end of the network whose operands all are made on the host.
 
     To bring such a tensor back to the accelerator costs more than to go on with it.
     """
@@ -78,8 +78,8 @@ def followers(found: Sequence[Layer], refused: Iterable[str]) -> tuple[str, ...]
     moved: list[str] = []
     for layer in found:
         sources = graph.sources(layer)
-        waits = layer.name not in learned and layer.name not in host
-        if waits and sources and all(source.name in host for source in sources) and graph.has_head(layer):
+        passes = layer.op in MOVES | SCORES and layer.name not in learned | host
+        if passes and sources and all(source.name in host for source in sources) and graph.has_head(layer):
             host.add(layer.name)
             moved.append(layer.name)
     return tuple(moved)
@@ -214,15 +214,16 @@ class _Layers:
             seen.add(at.name)
             told = {named[value.name] for value in at.outputs if value.name in named}
             if told:
-                kinds.add("regression" if "box" in told else "scores")
-            if not self.after(at) and not told:
+                kinds.add("scores" if told == {"class"} else "regression")
+                continue
+            if not self.after(at):
                 kinds.add("regression")
             for reader in self.after(at):
                 if reader.op in SCORES and reader.name not in decoding:
                     kinds.add("scores")
                 elif reader.name in decoding:
                     kinds.add("regression")
-                elif reader.op in MOVES or (reader.op in PARTS and not told):
+                elif reader.op in MOVES | PARTS:
                     waiting.append(reader)
         if len(layer.nodes) > 1 and layer.nodes[-1].op in SCORES:
             return "scores"
