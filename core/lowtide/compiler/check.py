@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import attrs
 
-from lowtide.compiler.floats import assign_widths, read_encodings
+from lowtide.compiler.floats import read_encodings
 from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
+from lowtide.compiler.widths import ask, choose
 from lowtide.data.folder import FolderSource
 from lowtide.diagnostics import Diagnostics
 from lowtide.doctor import Examination, examine_frames
-from lowtide.errors import OptionError
+from lowtide.errors import DataError, OptionError
 from lowtide.ir import Layer, layers
 from lowtide.latency import LatencyTable, estimate
 from lowtide.precision import (
     ListProblem,
     PrecisionPlan,
-    PrecisionProblem,
-    precision_classes,
     quantized_values,
     read_lists,
 )
@@ -113,18 +112,14 @@ def _float(checked: Preflight) -> Preflight:
     c = checked.compilation
     c.encodings = read_encodings(c)
     values = quantized_values(c.graph, c.target, c.placement)
-    problem = PrecisionProblem(
-        graph=c.graph,
-        target=c.target,
-        placement=c.placement,
-        options=c.options,
-        classes=precision_classes(c.graph, c.target, c.placement),
-    )
+    problem = ask(c)
     lists = read_lists(problem).problems
     plan = None
     if not any(entry.stops for entry in lists):
         try:
-            plan = assign_widths(c)
+            plan = choose(c, problem)
+        except DataError:
+            plan = None  # the strategy wants to see frames
         except OptionError as error:
             lists = (*lists, ListProblem(error.place or OUTPUTS, "", error.message, error.hint))
     missing = tuple(value.name for value in values if value.name not in c.encodings.ranges)

@@ -11,12 +11,12 @@ import attrs
 from lowtide.errors import OptionError, nearest
 from lowtide.ir import Layer, layers
 from lowtide.precision.api import PrecisionProblem
+from lowtide.precision.check import classes_of_tensors, refused_layers
 from lowtide.precision.classes import PrecisionClass
-from lowtide.target import check_node, layer_names
+from lowtide.target import layer_names
 
 OUTPUTS = "advanced_options:output_feature_16bit_names_list"
 PARAMETERS = "advanced_options:params_16bit_names_list"
-WIDE = 16
 
 
 @attrs.frozen
@@ -69,7 +69,8 @@ class _Reader:
         self.problems: list[ListProblem] = []
         self.layers = {layer.name: layer for layer in layers(problem.graph)}
         self.names = layer_names(self.layers.values())
-        self.of_tensor = {tensor: group for group in problem.classes for tensor in group.tensors}
+        self.of_tensor = classes_of_tensors(problem)
+        self.refused = refused_layers(problem)
 
     def read(self, option: str, given: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -138,10 +139,9 @@ class _Reader:
             tensors = {tensor for group in self.classes(layer) for tensor in group.tensors}
             concerned += [other for other in self.layers.values() if tensors & _around(other)]
         for other in concerned:
-            if self.problem.placement.on_accelerator(other.name):
-                for node in other.nodes:
-                    for failed in check_node(self.problem.target, node, WIDE, layer_size=len(other.nodes)):
-                        yield other.name, failed.reason, failed.hint
+            failed = self.refused.get(other.name)
+            if failed is not None:
+                yield other.name, failed.reason, failed.hint
 
     @cached_property
     def _legal(self) -> Mapping[str, frozenset[str]]:

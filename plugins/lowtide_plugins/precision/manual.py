@@ -7,8 +7,15 @@ from typing import ClassVar
 import attrs
 
 from lowtide.ir import layers
-from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy, read_lists
-from lowtide.precision.lists import WIDE, Lists
+from lowtide.precision import (
+    WIDE,
+    Lists,
+    PrecisionPlan,
+    PrecisionProblem,
+    PrecisionStrategy,
+    classes_of_tensors,
+    read_lists,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +65,7 @@ def _refuse(lists: Lists) -> None:
 
 def _raised(problem: PrecisionProblem, lists: Lists) -> dict[str, str]:
     """The names of the classes that get 16 bits, and why."""
-    of_tensor = {tensor: group for group in problem.classes for tensor in group.tensors}
+    of_tensor = classes_of_tensors(problem)
     reasons: dict[str, str] = {}
     for layer in layers(problem.graph):
         given = lists.outputs.get(layer.name)
