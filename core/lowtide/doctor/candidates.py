@@ -56,13 +56,13 @@ class Candidate:
             shape = [1] * data.ndim
             shape[axis] = -1
             factor = np.array(self.factor, np.float32).reshape(shape)
-            data = data * factor + np.array(self.offset, np.float32).reshape(shape)
+            with np.errstate(over="ignore"):
+                data = data * factor + np.array(self.offset, np.float32).reshape(shape)
         return np.ascontiguousarray(data, frame.dtype)
 
     def preprocess(self, given: Preprocess) -> Preprocess:
         """The preprocessing of pictures whose result would be that of this candidate."""
-        channels = 3 if len(self.factor) == 3 or self.reverse else 1
-        count = max(channels, len(given.mean), len(given.scale))
+        count = max(len(self.factor), len(self.offset), len(given.mean), len(given.scale))
         mean = _spread(given.mean or (0.0,), count)
         scale = _spread(given.scale or (1.0,), count)
         if self.reverse:

@@ -87,8 +87,9 @@ class NormEvidence(Evidence):
     def observe(self, results: Sequence[Array]) -> Floats:
         """Mean and mean square of every channel."""
         data = [array.astype(np.float64).reshape(*array.shape[:2], -1) for array in results]
-        means = [array.mean(axis=(0, 2)) for array in data]
-        return np.concatenate([*means, *((array**2).mean(axis=(0, 2)) for array in data)])
+        with np.errstate(over="ignore", invalid="ignore"):  # candidates may be far off
+            means = [array.mean(axis=(0, 2)) for array in data]
+            return np.concatenate([*means, *((array**2).mean(axis=(0, 2)) for array in data)])
 
     def cost(self, kept: Floats) -> float:
         """The distance, weighted alike for every normalization."""

@@ -116,7 +116,8 @@ class _Pass:
 
     def samples(self) -> list[Frame]:
         """Some evenly spread usable frames."""
-        return self._samples
+        usable = set(self._names)
+        return [frame for frame in self._samples if frame.name in usable]
 
     def _usable(self) -> Iterator[Frame]:
         for found in self.source.attempts():

@@ -132,7 +132,7 @@ def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
         "seed",
     }
     own |= {"frontend", "input_shapes", "input_mean", "input_scale", "input_optimization"}
-    own |= {"recalibrate", "proto_incomplete"}
+    own |= {"recalibrate", "proto_incomplete", "post_processing"}
     always = {"tensor_bits", "accuracy_level"}
     found: dict[str, Any] = {}
     for option in resolved.effective:

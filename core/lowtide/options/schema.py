@@ -146,8 +146,7 @@ class CompileOptions:
         "object_detection:meta_layers_names_list",
         Kind.TEXT,
         "",
-        "prototxt of the detection head",
-        effect=_VENDOR,
+        "prototxt of the detection head: what is computed from the tensors that it names runs on the host",
     )
     confidence_threshold: float | None = option(
         "object_detection:confidence_threshold",
@@ -332,6 +331,13 @@ class CompileOptions:
         "stop",
         "when the quantization proto lacks something: stop, or calibrate what it lacks",
         choices=("stop", "calibrate"),
+    )
+    post_processing: str = option(
+        "post_processing",
+        Kind.TEXT,
+        "host",
+        "where boxes are decoded: host, in float, or accelerator, as far as the device has the operators",
+        choices=("host", "accelerator"),
     )
     input_shapes: Mapping[str, tuple[int, ...]] = option(
         "input_shapes", Kind.SHAPES, attrs.Factory(dict[str, tuple[int, ...]]), "shapes of inputs left open"

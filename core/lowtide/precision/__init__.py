@@ -29,6 +29,7 @@ from lowtide.precision.classes import (
     precision_classes,
     quantized_values,
 )
+from lowtide.precision.lists import ListProblem, Lists, read_lists
 
 __all__ = [
     "WIDE",
@@ -36,6 +37,8 @@ __all__ = [
     "Costs",
     "DisjointSets",
     "Goal",
+    "ListProblem",
+    "Lists",
     "Oracle",
     "PrecisionClass",
     "PrecisionPlan",
@@ -50,6 +53,7 @@ __all__ = [
     "layer_reads",
     "precision_classes",
     "quantized_values",
+    "read_lists",
     "refused_layers",
     "widest_plan",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowtide.target.borders import Border, borders
 from lowtide.target.constraints import check_node
 from lowtide.target.facts import FACTS, node_facts
 from lowtide.target.load import TargetListing, list_targets, load_target, scale_rule
@@ -14,13 +15,24 @@ from lowtide.target.model import (
     ScaleRule,
     Target,
 )
-from lowtide.target.place import Assignment, Placement, PlacementOptions, layer_names, place
+from lowtide.target.place import (
+    Assignment,
+    Placement,
+    PlacementOptions,
+    decoding,
+    detection_head,
+    layer_names,
+    place,
+)
+from lowtide.target.tails import Head, heads
 
 __all__ = [
     "FACTS",
     "Assignment",
     "BiasFormat",
+    "Border",
     "Constraint",
+    "Head",
     "LatencyData",
     "OperatorKind",
     "OperatorRule",
@@ -29,7 +41,11 @@ __all__ = [
     "ScaleRule",
     "Target",
     "TargetListing",
+    "borders",
     "check_node",
+    "decoding",
+    "detection_head",
+    "heads",
     "layer_names",
     "list_targets",
     "load_target",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Literal, Protocol
 
 import attrs
@@ -13,8 +14,10 @@ from lowtide.errors import GraphError, OptionError, nearest
 from lowtide.ir import DType, Graph, Layer, layers
 from lowtide.ir.schema import known_ops
 from lowtide.target.constraints import check_node
+from lowtide.target.meta import OPTION, DetectionHead, read_head
 from lowtide.target.model import Target
 from lowtide.target.partition import partition
+from lowtide.target.tails import followers, post_processing
 
 BORDER = frozenset({"DequantizeLinear", "QuantizeLinear"})
 """Operators that stay where a network takes or gives integers; elsewhere codes are types of values."""
@@ -44,9 +47,22 @@ class PlacementOptions(Protocol):
         ...
 
     @property
+    def post_processing(self) -> str:
+        """``host`` keeps the decoding of boxes in float; ``accelerator`` leaves it to the device."""
+        ...
+
+    @property
+    def meta_layers_names_list(self) -> str:
+        """The vendor's file of the detection head; empty for none."""
+        ...
+
+    @property
     def tensor_bits(self) -> int:
         """The width that constraints are checked for; 32 for a float network."""
         ...
+
+
+KEEP = "--set post_processing=accelerator leaves it there"
 
 
 @attrs.frozen
@@ -128,9 +144,13 @@ def place(graph: Graph, target: Target, options: PlacementOptions, diagnostics: 
     found = layers(graph)
     limit = _limit(target, options)
     refusals = _denied(found, target, options, diagnostics)
+    for name, how in decoding(found, options).items():
+        refusals.setdefault(name, _Refusal(f"post-processing, which 8 bits would spoil: {how}", KEEP))
     for layer in found:
         if layer.name not in refusals and (why := _refusal(layer, target, options.tensor_bits)):
             refusals[layer.name] = why
+    for name in followers(found, refusals):
+        refusals[name] = _Refusal("what it reads is made on the host, and nothing behind it has weights")
     groups = _groups(found, refusals)
     kept = _keep_largest(groups, found, limit, refusals, diagnostics)
     numbers = {position: number for number, group in enumerate(kept) for position in group}
@@ -140,6 +160,41 @@ def place(graph: Graph, target: Target, options: PlacementOptions, diagnostics: 
             for position, layer in enumerate(found)
         )
     )
+
+
+def decoding(found: Sequence[Layer], options: PlacementOptions) -> dict[str, str]:
+    """The layers that are kept on the host because they decode boxes, each with how that was seen.
+
+    Raises:
+        OptionError: when the file of the detection head cannot be read or names what the network has not.
+    """
+    head = detection_head(found, options)
+    named = head.tensors if head else ()
+    return post_processing(found, named) if options.post_processing == "host" else {}
+
+
+def detection_head(found: Sequence[Layer], options: PlacementOptions) -> DetectionHead | None:
+    """What the vendor's file says of the head, with the names of this network; ``None`` without a file.
+
+    Raises:
+        OptionError: when it cannot be read, or names a tensor that the network has not.
+    """
+    if not options.meta_layers_names_list:
+        return None
+    head = read_head(Path(options.meta_layers_names_list))
+    outside = {value.name: value.name for layer in found for value in (*layer.inputs, *layer.outputs)}
+    inside = {name: layer.name for layer in found for node in layer.nodes for name in node.location.tensors}
+    known = {**inside, **outside}
+    tensors: dict[str, str] = {}
+    for name, kind in head.tensors.items():
+        if name not in known:
+            raise OptionError(
+                f"{head.place}:{head.lines[name]}: the network has no tensor {name!r}",
+                place=OPTION,
+                hint=nearest(name, known),
+            )
+        tensors.setdefault(known[name], kind)
+    return attrs.evolve(head, tensors=tensors)
 
 
 @attrs.frozen

@@ -8,8 +8,9 @@ import attrs
 
 from lowtide.errors import DataError, OptionError
 from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
+from lowtide.precision.lists import OUTPUTS, PARAMETERS
 from lowtide_plugins.precision.choice import NARROW
-from lowtide_plugins.precision.manual import OUTPUTS, PARAMETERS, Manual
+from lowtide_plugins.precision.manual import Manual
 from lowtide_plugins.precision.search import Search
 from lowtide_plugins.precision.thumb import with_dragged
 

@@ -22,6 +22,8 @@ class Options:
     deny_list_layer_name: tuple[str, ...] = ()
     allow_list_layer_name: tuple[str, ...] = ()
     max_num_subgraphs: int | None = None
+    post_processing: str = "host"
+    meta_layers_names_list: str = ""
     tensor_bits: int = 8
 
 

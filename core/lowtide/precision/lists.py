@@ -1,0 +1,162 @@
+"""Lists of layers by name, as the vendor's 16-bit lists, held against a network and a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import attrs
+
+from lowtide.errors import OptionError, nearest
+from lowtide.ir import Layer, layers
+from lowtide.precision.api import PrecisionProblem
+from lowtide.precision.check import classes_of_tensors, refused_layers
+from lowtide.precision.classes import PrecisionClass
+from lowtide.target import layer_names
+
+OUTPUTS = "advanced_options:output_feature_16bit_names_list"
+PARAMETERS = "advanced_options:params_16bit_names_list"
+
+
+@attrs.frozen
+class ListProblem:
+    """A name in a list that cannot be meant, or is not the one that the vendor's tools know.
+
+    Attributes:
+        option: the list.
+        stops: whether a compile is refused; otherwise the name is understood here.
+    """
+
+    option: str
+    name: str
+    message: str
+    hint: str
+    stops: bool = True
+
+    def error(self) -> OptionError:
+        """The refusal."""
+        return OptionError(self.message, place=self.option, hint=self.hint)
+
+
+@attrs.frozen
+class Lists:
+    """What the two lists of a problem mean.
+
+    Attributes:
+        outputs: layers with a 16-bit output, each with the name that was given.
+        parameters: layers with 16-bit parameters, the same.
+        problems: what is wrong with them, in the order of the lists.
+    """
+
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+    problems: tuple[ListProblem, ...]
+
+
+def read_lists(problem: PrecisionProblem) -> Lists:
+    """Look up every name of the two lists; nothing is raised."""
+    reader = _Reader(problem)
+    options = problem.options
+    outputs = reader.read(OUTPUTS, options.output_feature_16bit_names_list)
+    parameters = reader.read(PARAMETERS, options.params_16bit_names_list)
+    return Lists(outputs, parameters, tuple(reader.problems))
+
+
+class _Reader:
+    def __init__(self, problem: PrecisionProblem) -> None:
+        self.problem = problem
+        self.problems: list[ListProblem] = []
+        self.layers = {layer.name: layer for layer in layers(problem.graph)}
+        self.names = layer_names(self.layers.values())
+        self.of_tensor = classes_of_tensors(problem)
+        self.refused = refused_layers(problem)
+
+    def read(self, option: str, given: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, count in Counter(given).items():
+            if count > 1:
+                others = self.legal(option) - set(given)
+                hint = f"is one of them meant to be another layer? {nearest(name, others)}"
+                self.note(option, name, f"{name!r} is given {count} times", hint)
+            layer = self.layer(option, name)
+            if layer is None:
+                continue
+            if layer in found:
+                message = f"{name!r} and {found[layer]!r} are parts of one layer, {layer}"
+                self.note(option, name, message, f"write {layer} once", stops=False)
+            elif name != layer:
+                message = f"{name!r} is inside of the layer {layer}, by which the vendor's tools know it"
+                self.note(option, name, message, f"write {layer}", stops=False)
+            found.setdefault(layer, name)
+        return found
+
+    def layer(self, option: str, name: str) -> str | None:
+        """The layer that a name means, ``None`` where it may not have 16 bits."""
+        hits = sorted(self.names.get(name, ()))
+        wrong = self.wrong(option, name, hits)
+        if wrong is None:
+            return hits[0]
+        self.note(option, name, *wrong)
+        return None
+
+    def wrong(self, option: str, name: str, hits: Sequence[str]) -> tuple[str, str] | None:
+        """Why a name cannot be meant, and what to do."""
+        if not hits:
+            message = f"the network has no layer, node or tensor {name!r}"
+            return message, nearest(name, self.legal(option))
+        if len(hits) > 1:
+            return f"{name!r} is part of {len(hits)} layers", f"name one: {', '.join(hits[:3])}"
+        assignment = self.problem.placement.of(hits[0])
+        if assignment.device == "host":
+            message = f"{name!r} runs on the host, in float: {assignment.reason}"
+            return message, f"leave it out; {nearest(name, self.legal(option))}"
+        if option == OUTPUTS and not self.classes(hits[0]):
+            device = self.problem.target.name
+            message = f"{name!r} gives float numbers on {device}: a wider output has no effect"
+            return message, "leave it out, or name the layer before it"
+        refused = next(self.refusals(option, hits[0]), None)
+        if refused is None:
+            return None
+        layer, reason, hint = refused
+        tied = "" if layer == hits[0] else f", because {name!r} is around it"
+        message = f"{layer} would have 16 bits on {self.problem.target.name}{tied}: {reason}"
+        other = nearest(name, self.legal(option))
+        return message, f"{hint}; {other}" if hint else other
+
+    def note(self, option: str, name: str, message: str, hint: str, *, stops: bool = True) -> None:
+        self.problems.append(ListProblem(option, name, message, hint, stops))
+
+    def classes(self, layer: str) -> tuple[PrecisionClass, ...]:
+        """The classes of the tensors that leave a layer."""
+        made = [self.of_tensor[v.name] for v in self.layers[layer].outputs if v.name in self.of_tensor]
+        return tuple(dict.fromkeys(made))
+
+    def refusals(self, option: str, layer: str) -> Iterator[tuple[str, str, str]]:
+        """Layers that the device cannot have in 16 bits, with reason and hint, when one is listed."""
+        concerned = [self.layers[layer]]
+        if option == OUTPUTS:
+            tensors = {tensor for group in self.classes(layer) for tensor in group.tensors}
+            concerned += [other for other in self.layers.values() if tensors & _around(other)]
+        for other in concerned:
+            failed = self.refused.get(other.name)
+            if failed is not None:
+                yield other.name, failed.reason, failed.hint
+
+    @cached_property
+    def _legal(self) -> Mapping[str, frozenset[str]]:
+        own = [name for name in self.layers if self.problem.placement.on_accelerator(name)]
+        return {
+            OUTPUTS: frozenset(
+                name for name in own if self.classes(name) and not any(self.refusals(OUTPUTS, name))
+            ),
+            PARAMETERS: frozenset(name for name in own if not any(self.refusals(PARAMETERS, name))),
+        }
+
+    def legal(self, option: str) -> frozenset[str]:
+        """The layers that may be in a list."""
+        return self._legal[option]
+
+
+def _around(layer: Layer) -> set[str]:
+    return {value.name for value in (*layer.inputs, *layer.outputs)}
