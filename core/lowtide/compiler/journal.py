@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import cast
 
 import attrs
+import numpy as np
 
 from lowtide.diagnostics import Diagnostics
+from lowtide.ir import Array
 
 
 @attrs.define
 class Journal:
-    """Numbers by key, one line of JSON each; without a file they are kept in memory.
+    """Numbers and vectors by key, one line of JSON each; without a file they are kept in memory.
 
     Attributes:
         file: made with the first entry.
@@ -22,14 +25,32 @@ class Journal:
 
     file: Path | None
     diagnostics: Diagnostics
-    _found: dict[str, float] | None = attrs.field(default=None, init=False)
+    _found: dict[str, float | str] | None = attrs.field(default=None, init=False)
 
-    def get(self, key: str) -> float | None:
+    def number(self, key: str) -> float | None:
         """The number of a key, if it is known."""
-        return self._entries().get(key)
+        found = self._entries().get(key)
+        return None if isinstance(found, str) else found
 
-    def put(self, key: str, value: float) -> None:
-        """Keep a number."""
+    def vector(self, key: str) -> Array | None:
+        """The vector of a key, float32, if it is known."""
+        found = self._entries().get(key)
+        if not isinstance(found, str):
+            return None
+        try:
+            return np.frombuffer(base64.b64decode(found, validate=True), np.dtype("<f4"))
+        except ValueError:
+            self._damaged("a line holds no vector")
+            return None
+
+    def put(self, key: str, value: float | Array) -> None:
+        """Keep a number, or a vector as float32."""
+        if isinstance(value, np.ndarray):
+            self._write(key, base64.b64encode(value.astype("<f4").tobytes()).decode("ascii"))
+        else:
+            self._write(key, float(value))
+
+    def _write(self, key: str, value: float | str) -> None:
         self._entries()[key] = value
         if self.file is None:
             return
@@ -46,7 +67,7 @@ class Journal:
             )
             self.file = None
 
-    def _entries(self) -> dict[str, float]:
+    def _entries(self) -> dict[str, float | str]:
         if self._found is None:
             self._found = {}
             for line in self._lines():
@@ -74,10 +95,10 @@ class Journal:
             return
         entry = cast("list[object]", found) if isinstance(found, list) else []
         match entry:
-            case [str() as key, (int() | float()) as value]:
-                self._found[key] = float(value)
+            case [str() as key, (float() | str()) as value]:
+                self._found[key] = value
             case _:
-                self._damaged("a line is no pair of key and number")
+                self._damaged("a line is no pair of a key and a value")
 
     def _damaged(self, why: str) -> None:
         self.diagnostics.warning(

@@ -248,27 +248,3 @@ class Run:
 
 def _bare(kind: TensorType) -> TensorType:
     return TensorType(kind.dtype, kind.shape)
-
-
-class OutputNoise:
-    """Sums of noise and signal of outputs, from which their error follows."""
-
-    def __init__(self) -> None:
-        self._noise: dict[str, float] = {}
-        self._signal: dict[str, float] = {}
-
-    def add(self, name: str, reference: Array, found: Array) -> None:
-        """Add one output of one frame; of integers, the elements that differ among all."""
-        if reference.dtype.kind == "f":
-            real = reference.astype(np.float64)
-            noise, signal = float(np.square(real - found).sum()), float(np.square(real).sum())
-        else:
-            noise, signal = float((reference != found).sum()), float(reference.size)
-        self._noise[name] = self._noise.get(name, 0.0) + noise
-        self._signal[name] = self._signal.get(name, 0.0) + signal
-
-    @property
-    def error(self) -> float:
-        """Noise by signal, the mean over outputs that have a signal; 0 when none has."""
-        ratios = [self._noise[name] / signal for name, signal in self._signal.items() if signal > 0]
-        return sum(ratios) / len(ratios) if ratios else 0.0

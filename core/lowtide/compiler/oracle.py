@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +13,8 @@ import attrs
 
 from lowtide.compiler.attempt import Attempt, Workbench
 from lowtide.compiler.journal import Journal
-from lowtide.compiler.mixture import Item, Mixture, OutputNoise, Run, items_of
+from lowtide.compiler.mixture import Item, Mixture, Run, items_of
+from lowtide.compiler.noise import Outputs, error_of, output_vector, shortened
 from lowtide.compiler.recipe import Recipe, Settings
 from lowtide.compiler.run import session_of
 from lowtide.compiler.trials import Trial, improved
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 SWEEP_PASSES = 9.0
 """What one round of sensitivities may cost, in runs of the network for each calibration frame."""
@@ -40,8 +42,6 @@ FEWEST = 4
 
 FORMAT = 1
 """Raised when the entries of journals change their meaning."""
-
-Feeds = Sequence[Mapping[str, Array]]
 
 
 @attrs.frozen
@@ -86,7 +86,7 @@ class MeasuringOracle(Oracle):
         self._settled: tuple[Settings, list[Trial]] | None = None
         self._ground: _Ground | None = None
         self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
-        self._references: dict[object, Feeds] = {}
+        self._references: dict[object, Outputs] = {}
 
     # --- what strategies ask ---
 
@@ -94,7 +94,7 @@ class MeasuringOracle(Oracle):
         """See `Oracle.error`."""
         ground, source = self._prepared(), self._search_frames()
         key = f"error {digest_of(plan)}"
-        known = ground.journal.get(key)
+        known = ground.journal.number(key)
         if known is None:
             session = Session(to_model(ground.mixture.graph(plan), quantized=True))
             known = self._error(session, source)
@@ -105,16 +105,21 @@ class MeasuringOracle(Oracle):
         """See `Oracle.sensitivities`."""
         ground, plan = self._prepared(), around or self.wide
         prefix = f"around {digest_of(plan)}"
-        todo = [item for item in ground.items if ground.journal.get(f"{prefix} {item}") is None]
-        if todo or ground.journal.get(prefix) is None:
+        journal = ground.journal
+        todo = [item for item in ground.items if journal.vector(f"{prefix} effect of {item}") is None]
+        if todo or journal.number(prefix) is None:
             with self.c.clock.stage("search: sensitivities"):
                 self._sweep(ground, plan, todo, prefix)
-        base = ground.journal.get(prefix) or 0.0
+        base = journal.number(prefix) or 0.0
         found: dict[str, dict[str, float]] = {"activations": {}, "weights": {}}
+        effects: dict[tuple[str, str], Array] = {}
         for item in ground.items:
-            other = ground.journal.get(f"{prefix} {item}") or 0.0
+            other = journal.number(f"{prefix} {item}") or 0.0
+            effect = journal.vector(f"{prefix} effect of {item}")
             found[item.kind][item.name] = other - base if item.is_wide(plan) else base - other
-        return Sensitivities(found["activations"], found["weights"])
+            if effect is not None:
+                effects[item.kind, item.name] = effect
+        return Sensitivities(found["activations"], found["weights"], effects)
 
     def settle(self, plan: PrecisionPlan) -> None:
         """See `Oracle.settle`."""
@@ -135,7 +140,7 @@ class MeasuringOracle(Oracle):
         attempt, _ = self.finished(plan)
         source = self._source().select(FINAL_FRAMES)
         journal, key = self._prepared().journal, f"finished {_digest(print_graph(attempt.graph))}"
-        known = journal.get(key)
+        known = journal.number(key)
         if known is None:
             with self.c.clock.stage("search: compare"):
                 session = session_of(attempt.graph, "exact", self.bench.device(attempt.base))
@@ -227,28 +232,28 @@ class MeasuringOracle(Oracle):
         reference = self._reference(source)
         base = Run(ground.mixture, plan, [frame.feeds for frame in source.frames()])
         self._runs += len(reference)
-        own = [{name: found[name] for name in ground.mixture.outputs} for found in base.values]
-        ground.journal.put(prefix, _error(reference, own))
+        own = output_vector(
+            reference, [{name: found[name] for name in ground.mixture.outputs} for found in base.values]
+        )
+        ground.journal.put(prefix, error_of(own))
 
-        def measure(item: Item) -> float:
-            return _error(reference, base.varied(item.flipped(plan), item.behind))
+        def measure(item: Item) -> tuple[float, Array]:
+            other = output_vector(reference, base.varied(item.flipped(plan), item.behind))
+            return error_of(other), shortened(other - own if item.is_wide(plan) else own - other)
 
-        for number, (item, error) in enumerate(_in_parallel(todo, measure)):
+        for number, (item, (error, effect)) in enumerate(_in_parallel(todo, measure)):
             ground.journal.put(f"{prefix} {item}", error)
+            ground.journal.put(f"{prefix} effect of {item}", effect)
             self._runs += item.share * len(reference)
             self.c.clock.progress.advance(number + 1, len(todo))
 
     def _error(self, session: Runner, source: DataSource) -> float:
-        noise = OutputNoise()
         reference = self._reference(source)
-        found = in_flight(session, source.frames(), lambda frame: frame.feeds)
-        for real, (_, results) in zip(reference, found, strict=True):
-            self._runs += 1
-            for (name, array), made in zip(real.items(), results.values(), strict=True):
-                noise.add(name, array, made)
-        return noise.error
+        found = [outputs for _, outputs in in_flight(session, source.frames(), lambda frame: frame.feeds)]
+        self._runs += len(found)
+        return error_of(output_vector(reference, found))
 
-    def _reference(self, source: DataSource) -> Feeds:
+    def _reference(self, source: DataSource) -> Outputs:
         """The outputs of the float network."""
         if source.positions not in self._references:
             session = Session(to_model(self.c.prepared, quantized=False))
@@ -269,18 +274,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _error(reference: Feeds, found: Feeds) -> float:
-    noise = OutputNoise()
-    for real, made in zip(reference, found, strict=True):
-        for (name, array), other in zip(real.items(), made.values(), strict=True):
-            noise.add(name, array, other)
-    return noise.error
-
-
-def _in_parallel(items: Iterable[T], measure: Callable[[T], float]) -> Iterator[tuple[T, float]]:
-    """Numbers of items in their order, two at work at a time."""
+def _in_parallel(items: Iterable[T], measure: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Results of items in their order, two at work at a time."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        waiting: deque[tuple[T, Future[float]]] = deque()
+        waiting: deque[tuple[T, Future[R]]] = deque()
         try:
             for item in items:
                 waiting.append((item, pool.submit(measure, item)))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from lowtide.ir import Graph, layers
+from lowtide.ir import Array, Graph, layers
 from lowtide.options import CompileOptions
 from lowtide.precision.classes import PrecisionClass
 from lowtide.target import Placement, Target
@@ -114,10 +114,14 @@ class Sensitivities:
     Attributes:
         activations: by class name, for the tensors of the class alone.
         weights: by layer name, for the parameters of the layer alone.
+        effects: what 8 instead of 16 bits add to the outputs, by ``("activations", class)`` or ``("weights",
+            layer)``: vectors float32 of one length, in units in which the error is the squared length of the
+            sum. Effects of several may cancel, or add up to more than their errors.
     """
 
     activations: Mapping[str, float]
     weights: Mapping[str, float]
+    effects: Mapping[tuple[str, str], Array] = attrs.field(factory=dict[tuple[str, str], Array], repr=False)
 
 
 class Oracle(abc.ABC):

@@ -1,4 +1,4 @@
-"""The best widths under a budget, exactly, where errors are taken to add up."""
+"""The best widths under a budget: an integer program, and swaps for what errors do together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from lowtide.precision import (
     has_parameters,
     widest_plan,
 )
+from lowtide_plugins.precision.together import Name, Together
 
 NARROW = 8
-GAP = 1e-6
+GAP = 1e-4
 """How far from the optimum the solver may stop, relative to it."""
+
+ROUNDS = 3
+"""How often the program is solved anew with what each width is worth beside the others of the last solution."""
 
 FRUGAL = 1e-6
 """What 16 bits everywhere weigh beside the error of 8 bits: of equally good plans the faster is taken."""
 
-Name = tuple[str, str]
-"""``activations`` or ``weights``, and the name of a class or of a layer."""
+SWAPS = 64
+"""Swaps that are looked at before the search for a better one ends."""
 
 
 @attrs.frozen
@@ -82,10 +86,25 @@ class Choice:
             for group in self._written(layer)
         ]
 
-    def best(self, noise: Sensitivities, ms: float) -> PrecisionPlan | None:
-        """The plan with the least sum of errors that takes no longer; ``None`` when there is none."""
-        values = self._solve(self._weighed(noise), ms - self.costs.narrow_ms)
-        return None if values is None else self.plan(values)
+    def best(self, noise: Sensitivities, ms: float, trust: float = 0.0) -> PrecisionPlan | None:
+        """The plan with the least predicted error that takes no longer; ``None`` when there is none.
+
+        The program takes errors as a sum. It is solved first for what each width is worth by itself, then for
+        what it is worth beside the others, as long as that lowers the error; swaps of two widths follow.
+        """
+        together = Together(noise, self.names)
+        added = ms - self.costs.narrow_ms
+        best = self._solve(together.alone(), added)
+        if best is None:
+            return None
+        if trust == 0:
+            return self.plan(best)
+        for _ in range(ROUNDS):
+            found = self._solve(together.beside(1 - best), added)
+            if found is None or together.error(1 - found) >= together.error(1 - best):
+                break
+            best = found
+        return self.plan(self._swapped(together, best, added))
 
     def plan(self, values: Sequence[int] | Array) -> PrecisionPlan:
         """The plan of some values of the variables."""
@@ -101,28 +120,73 @@ class Choice:
         }
         return PrecisionPlan(activations, weights)
 
-    def values(self, plan: PrecisionPlan) -> Array:
-        """The variables of a plan, 0 or 1."""
-        return self._values(plan)
-
-    def predicted(self, noise: Sensitivities, plan: PrecisionPlan) -> float:
-        """The sum of the errors of what has 8 bits."""
-        return float((1 - self._values(plan)) @ self._of(noise))
-
     # --- the program ---
 
-    def _of(self, noise: Sensitivities) -> Array:
-        return np.array([max(getattr(noise, kind).get(name, 0.0), 0.0) for kind, name in self.names])
-
-    def _weighed(self, noise: Sensitivities) -> Array:
-        """What each variable is worth, and a little less for what it costs alone."""
-        gains = self._of(noise)
-        total = float(gains.sum()) or 1.0
-        alone = np.zeros(len(self.names))
+    def _frugal(self) -> Array:
+        """What each variable costs alone, as shares of the whole."""
+        alone = np.full(len(self.names), 1e-3)
         for term in self._terms:
             for variable in term.variables:
                 alone[variable] += max(term.added.values()) / len(term.variables)
-        return gains / total - FRUGAL * (alone / (float(alone.sum()) or 1.0) + 1 / len(self.names))
+        return alone / alone.sum()
+
+    def added_ms(self, values: Array) -> float:
+        """What the values of the variables cost beside 8 bits."""
+        return sum(
+            term.added[tuple(int(values[variable]) for variable in term.variables)] for term in self._terms
+        )
+
+    def _swapped(self, together: Together, values: Array, added_ms: float) -> Array:
+        """Raise, lower, or do both at once, as long as the predicted error falls."""
+        for _ in range(len(values)):
+            moves = self._moves(values)
+            if not moves:
+                return values
+            before = self.added_ms(values)
+            costs = np.array([self.added_ms(values + move) - before for move in moves])
+            changes = together.changes(1 - values, -np.array(moves))
+            room = added_ms - before
+            likely = np.where(costs[:, None] + costs[None, :] <= room * (1 + 1e-9) + 1e-9, changes, 0.0)
+            better = self._first_better(together, values, moves, likely, added_ms)
+            if better is None:
+                return values
+            values = better
+        return values
+
+    def _first_better(
+        self, together: Together, values: Array, moves: Sequence[Array], changes: Array, added_ms: float
+    ) -> Array | None:
+        """The best of the likely swaps that keeps the budget and lowers the error."""
+        error = together.error(1 - values)
+        for flat in np.argsort(changes, axis=None, kind="stable")[:SWAPS]:
+            first, second = divmod(int(flat), len(moves))
+            if changes[first, second] >= -GAP * error:
+                return None
+            moved = values + moves[first] + (moves[second] if first != second else 0)
+            if moved.min() < 0 or moved.max() > 1 or not self._drags_along(moved):
+                continue
+            if self.added_ms(moved) <= added_ms * (1 + 1e-12) + 1e-12 and together.error(1 - moved) < error:
+                return moved
+        return None
+
+    def _drags_along(self, values: Array) -> bool:
+        return all(values[weights] >= values[group] for group, weights in self._dragged)
+
+    def _moves(self, values: Array) -> list[Array]:
+        """Every change of one width, with those that have to go along."""
+        moves: list[Array] = []
+        for at, value in enumerate(values):
+            move = np.zeros(len(values), int)
+            move[at] = 1 - 2 * int(value)
+            for group, weights in self._dragged:
+                if at == group and value == 0:
+                    move[weights] = 1 - int(values[weights])
+                if at == weights and value == 1 and values[group] == 1:
+                    move[group] = -1
+            after = values + move
+            if np.all(after >= self.lowest) and np.all(after <= self.highest) and self._drags_along(after):
+                moves.append(move)
+        return moves
 
     def _solve(self, worth: Array, added_ms: float) -> Array | None:
         from scipy import optimize, sparse  # noqa: PLC0415 - takes long to import, and few compiles need it
@@ -156,7 +220,7 @@ class Choice:
         matrix: Any = sparse.csr_array((numbers, (rows, columns)), shape=(len(lower), column))
         rest = column - count
         solved: Any = optimize.milp(
-            np.concatenate([-worth, np.zeros(rest)]),
+            np.concatenate([FRUGAL * self._frugal() - worth, np.zeros(rest)]),
             integrality=np.concatenate([np.ones(count), np.zeros(rest)]),
             bounds=optimize.Bounds(
                 np.concatenate([self.lowest, np.zeros(rest)]), np.concatenate([self.highest, np.ones(rest)])

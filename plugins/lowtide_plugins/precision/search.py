@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -18,20 +17,22 @@ from lowtide.precision import (
     PrecisionProblem,
     Sensitivities,
     WeighedPlan,
-    classes_of_tensors,
     widest_plan,
 )
 from lowtide_plugins.precision.choice import Choice
 from lowtide_plugins.precision.thumb import rule_of_thumb
 
-POINTS = 10
+POINTS = 8
 """Budgets between 8 and 16 bits that the front is made for."""
 
 ROUNDS = 2
 """How often sensitivities are measured anew around the best plan."""
 
-PASSES = 24.0
+PASSES = 16.0
 """Runs of the network for each calibration frame after which no further round begins."""
+
+TRUSTS = (0.0, 0.5, 1.0)
+"""How much of what errors have in common counts in the plans that are measured."""
 
 FINALISTS = 3
 """Plans under the budget that are finished and compared, besides 8 bits and the rule of thumb."""
@@ -133,30 +134,46 @@ class Search:
     # --- steps ---
 
     def _prepare(self, ms: float) -> None:
-        """Find a first plan, and let the recipe work on that."""
+        """Find a first plan, let the recipe work on that, and learn what widths are worth then."""
         first = self._best(self.oracle.sensitivities(), ms)
         self.best = first
         self.oracle.settle(first)
-        self.noise = self.oracle.sensitivities(first)
-        self._measure(first)
+        self.noise = self.oracle.sensitivities()
 
     def _refine(self, ms: float) -> None:
         """Solve with sensitivities around the best plan until that finds no better one."""
-        for number in range(ROUNDS):
-            before = min(self._points, key=lambda point: point.error)
-            for plan in self._neighbours(self.noise, ms):
-                self._measure(plan)
-            after = min((p for p in self._points if p.ms <= ms * (1 + 1e-9)), key=lambda p: (p.error, p.ms))
-            self.best = after.plan
-            if after.plan.same_widths(before.plan) or number == ROUNDS - 1 or self.oracle.passes > PASSES / 2:
+        for trust in TRUSTS:
+            self._measure(self._best(self.noise, ms, trust))
+        for _ in range(ROUNDS):
+            before = self._leading(ms)
+            self.best = before.plan
+            if self.oracle.passes > PASSES:
                 return
-            self.noise = self.oracle.sensitivities(after.plan)
+            around = self.oracle.sensitivities(before.plan)
+            for trust in (0.0, 0.5):
+                self._measure(self._best(self._mixed(around), ms, trust))
+            self._measure(self._best(around, ms))
+            after = self._leading(ms)
+            self.best = after.plan
+            if after is before:
+                return
 
-    def _neighbours(self, noise: Sensitivities, ms: float) -> list[PrecisionPlan]:
-        return [self._best(noise, ms)]
+    def _mixed(self, around: Sensitivities) -> Sensitivities:
+        """Sensitivities around a plan, which hold there, and those around 16 bits, which are less noisy."""
 
-    def _best(self, noise: Sensitivities, ms: float) -> PrecisionPlan:
-        found = self.choice.best(noise, ms)
+        def mean(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+            return {name: (max(first[name], 0.0) + max(second.get(name, 0.0), 0.0)) / 2 for name in first}
+
+        return Sensitivities(
+            mean(around.activations, self.noise.activations), mean(around.weights, self.noise.weights)
+        )
+
+    def _leading(self, ms: float) -> _Point:
+        """The measured plan with the least error under a budget."""
+        return min((p for p in self._points if p.ms <= ms * (1 + 1e-9)), key=lambda p: (p.error, p.ms))
+
+    def _best(self, noise: Sensitivities, ms: float, trust: float = 0.0) -> PrecisionPlan:
+        found = self.choice.best(noise, ms, trust)
         return self.forced if found is None else found
 
     def _grid(self) -> None:
@@ -165,7 +182,8 @@ class Search:
         self._measure(self.forced)
         for step in range(1, POINTS):
             # Budgets close to 8 bits matter most, so they are closer there.
-            self._measure(self._best(self.noise, low + (high - low) * (step / POINTS) ** 2))
+            for trust in TRUSTS[:2]:
+                self._measure(self._best(self.noise, low + (high - low) * (step / POINTS) ** 2, trust))
         self._measure(self.choice.plan(self.choice.highest))
 
     def _between(self, goal: Goal, low: float, high: float) -> None:
@@ -226,7 +244,6 @@ class Search:
                 share = max(self.noise.activations.get(group.name, 0.0), 0.0) / (total or 1.0)
                 ties = f", which {', '.join(group.ties[:3])} ties" if len(group.tensors) > 1 else ""
                 found[group.name] = f"16 bit because {_worth(share)} of the error comes from {group.name}{ties}"
-        groups = classes_of_tensors(self.problem)
         for layer in layers(self.problem.graph):
             if self.best.weights.get(layer.name) != WIDE or layer.name not in self.noise.weights:
                 continue
@@ -234,7 +251,6 @@ class Search:
                 continue
             share = max(self.noise.weights[layer.name], 0.0) / (total or 1.0)
             found[layer.name] = f"16-bit parameters because {_worth(share)} of the error comes from them"
-        del groups
         return found
 
 
