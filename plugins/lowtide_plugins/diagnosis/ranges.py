@@ -52,6 +52,8 @@ DOMAIN = Cause(
 CHANNELS = Cause("LT959", "range taken by a few channels", "it is 4 times that of the median channel or more")
 WIDTH = Cause("LT958", "output too wide-ranging for 8 bits", "a third of the noise comes from rounding it")
 
+CAUSES = (OUTLIERS, CONSTANT, TIED, SHIFT, ONE_SIDED, CUT, DOMAIN, WIDTH, CHANNELS)
+
 
 @attrs.frozen(kw_only=True)
 class Ranges(Diagnosis):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -13,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
+from lowtide.compiler.summary import build_report
 from lowtide.diagnosis import remedy_options
 from lowtide.measure.gates import FIGURES
-from lowtide.compiler.summary import build_report
 from lowtide.options import OptionLayer
 from lowtide.plugin import discover
 from lowtide.report.model import Finding
@@ -111,7 +112,7 @@ class Builder:
         self.constants.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
         return name
 
-    def node(self, op: str, name: str, *inputs: str, **attributes: int | list[int]) -> str:
+    def node(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, list(inputs), [name], name, **attributes))
         return name
 
