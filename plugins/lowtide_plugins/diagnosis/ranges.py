@@ -119,8 +119,6 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     if cause in (OUTLIERS, SHIFT) and gain >= ENOUGH_DB:
         better = "mse" if view.rule.activation_scale == "free" else "shift-aware"
         remedy = remedies.calibrator(view, better) or wider
-    elif cause is CHANNELS:
-        remedy = remedies.passes(view, "condition", "equalize") or wider
     elif cause is ONE_SIDED:
         remedy = remedies.scale_type(view, 4) or wider
     if remedy is not None:
