@@ -52,7 +52,8 @@ class LayersAlone:
             twins = {**constants, **inside}
             operands = [None if value is None else twins[value] for value in node.inputs]
             results = [(f"{layer.name}/{value.name}", value.type) for value in node.outputs]
-            made = self.graph.add_node(node.op, operands, results, node.attributes)
+            # Without the name of its group a fused layer would be several, with float numbers between them.
+            made = self.graph.add_node(node.op, operands, results, node.attributes, layer=node.layer)
             inside.update(zip(node.outputs, made.outputs, strict=True))
         self.layers[layer.name] = (layer.output, inside[layer.output])
 

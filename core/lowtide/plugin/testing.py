@@ -217,10 +217,10 @@ def check_diagnosis(kind: type[Diagnosis], compilation: Compilation) -> tuple[Fi
             resolve_options([OptionLayer("remedy", remedy_options([finding]))])
         except OptionError as error:
             raise PluginError(f"the remedy {finding.remedy!r} cannot be set: {error}", place=place) from error
-    if tuple(kind().find(view)) != found:
-        raise PluginError("finds something else the second time", place=place)
     if before != [view.graph, view.reference, view.imported]:
         raise PluginError("changes the network", place=place)
+    if tuple(kind().find(view)) != found:
+        raise PluginError("finds something else the second time", place=place)
     return found
 
 

@@ -110,8 +110,7 @@ def _decay(view: DiagnosisView) -> Iterator[Finding]:
         largest, median = float(sizes.max(initial=0.0)), float(np.median(sizes)) if sizes.size else 0.0
         if largest > LARGE and largest > FAR * median:
             evidence = f"the largest weight in the file is {largest:.3g}, the median {median:.3g}"
-            remedy = remedies.passes(view, "scales", "clip-weights")
-            yield DECAY.finding(layer.name, evidence, remedy or remedies.wider_parameters(view, layer.name))
+            yield DECAY.finding(layer.name, evidence, remedies.wider_parameters(view, layer.name))
 
 
 def _ends(view: DiagnosisView) -> Iterator[Finding]:

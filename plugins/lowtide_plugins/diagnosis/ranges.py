@@ -52,6 +52,8 @@ DOMAIN = Cause(
 CHANNELS = Cause("LT959", "range taken by a few channels", "it is 4 times that of the median channel or more")
 WIDTH = Cause("LT958", "output too wide-ranging for 8 bits", "a third of the noise comes from rounding it")
 
+CAUSES = (OUTLIERS, CONSTANT, TIED, SHIFT, ONE_SIDED, CUT, DOMAIN, WIDTH, CHANNELS)
+
 
 @attrs.frozen(kw_only=True)
 class Ranges(Diagnosis):
@@ -117,8 +119,6 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     if cause in (OUTLIERS, SHIFT) and gain >= ENOUGH_DB:
         better = "mse" if view.rule.activation_scale == "free" else "shift-aware"
         remedy = remedies.calibrator(view, better) or wider
-    elif cause is CHANNELS:
-        remedy = remedies.passes(view, "condition", "equalize") or wider
     elif cause is ONE_SIDED:
         remedy = remedies.scale_type(view, 4) or wider
     if remedy is not None:

@@ -61,14 +61,6 @@ def calibrator(view: DiagnosisView, name: str) -> str | None:
     )
 
 
-def passes(view: DiagnosisView, stage: str, name: str) -> str | None:
-    """A pass at the end of a pipeline; ``None`` where it has run or nobody provides it."""
-    ran = view.pipelines.get(stage, "")
-    if view.prequantized or name not in view.available["pass"] or name in ran:
-        return None
-    return f"{stage}={ran},{name}" if ran else f"{stage}={name}"
-
-
 def scale_type(view: DiagnosisView, number: int) -> str | None:
     """Another scale type of the device; ``None`` where it is the present one or the device has it not."""
     rule = view.target.scale_rules.get(number)

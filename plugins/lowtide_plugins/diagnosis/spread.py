@@ -13,6 +13,7 @@ from lowtide.ir import QuantParams, Value
 from lowtide.measure import Histogram
 from lowtide.precision import quantized_values
 from lowtide.quantize.numbers import with_zero
+from lowtide.quantize.operands import by_output_channel, mac_operands
 from lowtide.quantize.solve import tied_tensors
 
 NARROWER = tuple(2.0 ** (-number / 4) for number in range(1, 25))
@@ -21,6 +22,9 @@ WIDER = tuple(2.0 ** (number / 4) for number in range(1, 17))
 
 BULK = 0.999
 """The share of elements that the bulk of a tensor holds."""
+
+STILL = 0.01
+"""By what share of its highest element a channel may change and is still constant."""
 
 Span = tuple[float, float]
 
@@ -156,11 +160,28 @@ def _channels(view: DiagnosisView, tensor: str) -> tuple[list[Span], list[Span]]
     extremes = view.statistics.minmax(tensor)
     live: list[Span] = []
     constant: list[Span] = []
-    for low, high in zip(extremes.min.tolist(), extremes.max.tolist(), strict=True):
-        # Nobody looked for the lowest elements of what is never negative.
-        changes = high > 0 if extremes.info.nonnegative else high > low
+    moves = _movement(view, tensor)
+    for channel, (low, high) in enumerate(zip(extremes.min.tolist(), extremes.max.tolist(), strict=True)):
+        changes = high > low
+        if changes and extremes.info.nonnegative and moves is not None and channel < len(moves):
+            # Nobody looked for the lowest elements of what is never negative.
+            changes = moves[channel] > STILL * high
         (live if changes else constant).append(with_zero(low, high))
     return live, constant
+
+
+def _movement(view: DiagnosisView, tensor: str) -> Sequence[float] | None:
+    """How far the weights behind a tensor can move each of its channels; ``None`` without weights."""
+    twin = view.reference_layers.get(tensor)
+    operands = mac_operands(twin.nodes[0]) if twin else None
+    if twin is None or operands is None or operands.weights.constant is None:
+        return None
+    source = view.ranges.get(operands.activation.name)
+    if source is None:
+        return None
+    rows = by_output_channel(twin.nodes[0], operands.weights.constant.array().astype(np.float64))
+    largest = max(abs(source.min), abs(source.max))
+    return [float(total) for total in np.abs(rows).sum(axis=1) * largest]
 
 
 def _joined(spans: Sequence[Span]) -> Span | None:

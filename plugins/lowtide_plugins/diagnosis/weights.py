@@ -156,7 +156,7 @@ def _explained(view: DiagnosisView, layer: Layer, parts: NoiseParts) -> Iterator
     far = float(np.abs(row).max(initial=0.0)) / middle if middle else 1.0
     if far >= FAR:
         evidence = f"the largest weight is {far:.3g} times the median of its channel; {made}"
-        yield OUTLIERS.finding(layer.name, evidence, remedies.passes(view, "scales", "clip-weights") or wider)
+        yield OUTLIERS.finding(layer.name, evidence, wider)
         return
     rounded = float((np.array(found.quant.scale) / np.maximum(found.needed, TINY)).min())
     if view.rule.weight_scale == "power-of-two" and rounded >= HALF_BIT:
@@ -167,7 +167,7 @@ def _explained(view: DiagnosisView, layer: Layer, parts: NoiseParts) -> Iterator
 
 
 def _by_channel(view: DiagnosisView, found: _Weights) -> str | None:
-    """A scale for each channel, where the device can; else the same weights spread otherwise."""
+    """A scale for each channel, where the device can."""
     granularity, options = view.rule.weight_granularity, view.options
     if granularity == "per-channel-depthwise" and found.operands.depthwise:
         if not options.channel_wise_quantization and not view.prequantized:
@@ -181,7 +181,7 @@ def _by_channel(view: DiagnosisView, found: _Weights) -> str | None:
         for number in reversed(better):
             if (option := remedies.scale_type(view, number)) is not None:
                 return option
-    return remedies.passes(view, "condition", "equalize")
+    return None
 
 
 def _coarse(view: DiagnosisView, found: _Weights, share: float) -> Finding | None:

@@ -83,6 +83,19 @@ def test_a_first_layer_has_the_same_error_alone_as_in_sum() -> None:
     assert first.isolated.noise == pytest.approx(first.cumulative.noise, rel=1e-2)
 
 
+def test_a_fused_first_layer_reads_codes_alone_too() -> None:
+    with np.load(CALIBRATION) as arrays:
+        pixels = arrays["image"][:6] / np.float32(1.7)  # whole pixels would be codes already
+    result = lowtide.compile(MODEL, target="am68a", data=pixels, registry=REGISTRY)
+    source = open_data(pixels, input_specs(result.reference))
+    host = sorted(result.device.on_host)
+    found = measure_exact_layers(result.reference, result.graph, result.device.profile, host, source)
+    first = found.layers[0]
+    assert len(layers(result.graph)[0].nodes) > 1
+    assert first.isolated is not None
+    assert first.isolated.noise == pytest.approx(first.cumulative.noise, rel=1e-3)
+
+
 def test_errors_of_exact_execution_are_near_those_of_the_emulation() -> None:
     result = compiled("am68a", 4)
     exact = {error.layer: error.cumulative.sqnr_db for error in measured(result, 8).layers}

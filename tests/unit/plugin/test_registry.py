@@ -103,7 +103,7 @@ def test_every_kind_has_its_hook() -> None:
     assert tuple(HOOK_KINDS) == REGISTRATION_HOOKS
     for hook, kind in HOOK_KINDS.items():
         noun = "strategies" if kind is StrategySpec else f"{kind.kind.replace('-', '_')}s"
-        assert hook == f"lowtide_register_{noun.replace('passs', 'passes')}"
+        assert hook == f"lowtide_register_{noun.replace('passs', 'passes').replace('siss', 'ses')}"
     assert set(SPEC_KINDS.values()) == set(HOOK_KINDS.values())
 
 
