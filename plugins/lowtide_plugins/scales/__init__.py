@@ -14,6 +14,11 @@ def lowtide_register_passes() -> Iterable[PassSpec]:
     """Contribute what the pipeline ``scales`` is made of."""
     return [
         PassSpec(
+            name="add-headroom",
+            summary="widen the ranges of 16-bit tensors",
+            implementation=f"{_MODULE}.headroom:AddHeadroom",
+        ),
+        PassSpec(
             name="choose-ranges",
             summary="narrow ranges by the error that reaches the outputs",
             implementation=f"{_MODULE}.ranges:ChooseRanges",

@@ -10,10 +10,10 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.errors import PassError
-from lowtide.ir import Graph, Layer, Node, QuantParams, layers
+from lowtide.ir import Graph, Layer, QuantParams, layers
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize import numbers
-from lowtide.quantize.operands import MAC_OPS, MacOperands, mac_operands
+from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import most_bias_steps
 from lowtide_plugins.scales.curves import Curve, activation_curve, weight_curve
@@ -134,7 +134,7 @@ class JointScales(Pass):
     add up. Scales start at those of the ranges and change one by one (coordinate descent) until none lowers
     the sum. A weight scale that the format of the bias, n >= 0 or float32 forbids is not considered.
 
-    Layers with 16-bit weights and with a scale per channel are left to the solver.
+    Layers with a weight scale per channel are left to the solver.
 
     Precondition: the pipeline ``scales``, symmetric activations and shifts; calibration frames are given.
 
@@ -145,7 +145,7 @@ class JointScales(Pass):
     """
 
     name: ClassVar[str] = "joint-scales"
-    frames: int = 8
+    frames: int = 32
     memory: int = 256
     unseen: float = 0.5
 
@@ -163,7 +163,7 @@ class JointScales(Pass):
             return PassOutcome(False, {}, (Refusal(self.name, f"the rule {rule.name} does not shift."),))
         values = Values(graph, ctx.frames, self.frames, self.memory << 20)
         groups = {
-            group.name: group for group in groups_of(graph, request) if group.bits == 8 and not group.asymmetric
+            group.name: group for group in groups_of(graph, request) if not group.asymmetric
         }
         per_octave = 1 if rule.activation_scale == "power-of-two" else PER_OCTAVE
         chosen: dict[str, int] = {}
@@ -199,21 +199,22 @@ class JointScales(Pass):
             source, made = member.get(operands.activation), member.get(layer.output)
             why = _objection(layer, operands, request, ctx)
             if why or source is None or made is None:
-                refusals.append(Refusal(layer.place, why or "its activations have no 8-bit symmetric codes."))
+                refusals.append(Refusal(layer.place, why or "its activations have no symmetric codes."))
                 continue
             assert operands.weights.constant is not None  # noqa: S101 - mac_operands checked it
-            real = operands.weights.constant.array()
+            real, bits = operands.weights.constant.array(), request.plan.weights[layer.name]
             base = numbers.weight_params(
-                real, 8, axis=None, power=per_octave == 1, narrow=request.rule.weight_codes == "narrow"
+                real, bits, axis=None, power=per_octave == 1, narrow=request.rule.weight_codes == "narrow"
             ).scale[0]
             scales = [base * step for step in _steps(WEIGHT_STEPS, per_octave)]
-            curve = weight_curve(values, node, operands, scales, 8)
+            curve = weight_curve(values, node, operands, scales, bits)
             bias = operands.bias.constant.array() if operands.bias and operands.bias.constant else np.zeros(1)
             largest = float(np.abs(bias).max(initial=0.0))
             if curve is None:
                 refusals.append(Refusal(layer.place, "its input is not kept."))
                 continue
-            found.append(Mac(layer, source, made, curve, largest, most_bias_steps(request, wide=False)))
+            most = most_bias_steps(request, wide=max(bits, source.bits) > 8)
+            found.append(Mac(layer, source, made, curve, largest, most))
         return found
 
 
@@ -222,8 +223,6 @@ def _steps(steps: tuple[float, ...], per_octave: int) -> list[float]:
 
 
 def _objection(layer: Layer, operands: MacOperands, request: SolveRequest, ctx: PassContext) -> str:
-    if request.plan.weights[layer.name] != 8:
-        return "its weights have 16 bits."
     if ctx.weight_scales is not None and layer.name in ctx.weight_scales:
         return "its weight scale is known."
     if request.channel_wise and operands.depthwise:
