@@ -55,8 +55,9 @@ def _limit(field: str, options: CompileOptions) -> str:
     if missing := unavailable(field, getattr(options, field)):
         return f"{Effect.UNAVAILABLE}: {missing}"
     if FIELDS[field].effect is Effect.VENDOR_ONLY:
-        limited = field in LEVEL_NINE_FLAGS and options.accuracy_level != 9
-        return "read at accuracy_level 9 only" if limited else str(Effect.VENDOR_ONLY)
+        return str(Effect.VENDOR_ONLY)
+    if field in LEVEL_NINE_FLAGS and options.accuracy_level != 9:
+        return "read at accuracy_level 9 only"
     if field in QUANTIZATION and options.tensor_bits == FLOAT_BITS:
         return f"without effect: tensor_bits {FLOAT_BITS} leaves the network in float"
     if field == "channel_wise_quantization" and options.quantization_scale_type == 4:

@@ -48,21 +48,24 @@ class CompileOptions:
         f"{A}calibration_iterations",
         Kind.INT,
         50,
-        "iterations of the vendor's bias calibration; the closed form here needs none",
-        effect=_VENDOR,
+        "batches of the vendor's bias calibration; the closed forms need none",
         minimum=1,
     )
     activation_clipping: bool = option(
-        f"{A}activation_clipping", Kind.FLAG, True, "level 9 only", effect=_VENDOR
+        f"{A}activation_clipping", Kind.FLAG, True, "ranges leave out outliers; level 9 only"
     )
-    weight_clipping: bool = option(f"{A}weight_clipping", Kind.FLAG, True, "level 9 only", effect=_VENDOR)
-    bias_calibration: bool = option(f"{A}bias_calibration", Kind.FLAG, True, "level 9 only", effect=_VENDOR)
+    weight_clipping: bool = option(
+        f"{A}weight_clipping", Kind.FLAG, True, "outliers among weights saturate; level 9 only"
+    )
+    bias_calibration: bool = option(
+        f"{A}bias_calibration", Kind.FLAG, True, "the vendor's bias calibration; level 9 only"
+    )
     bias_calibration_factor: float = option(
         f"{A}bias_calibration_factor",
         Kind.FLOAT,
         0.05,
-        "step of the vendor's bias calibration",
-        effect=_VENDOR,
+        "first step of the vendor's bias calibration, halved when all frames have been seen",
+        minimum=0,
     )
     channel_wise_quantization: bool = option(
         f"{A}channel_wise_quantization",
