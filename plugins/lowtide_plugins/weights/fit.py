@@ -22,6 +22,9 @@ from lowtide_plugins.weights.sequence import LayerSequence
 MOST_ELEMENTS = 1 << 23
 """Elements of all vectors of a layer; of large layers fewer positions are taken."""
 
+FEWEST = 4
+"""Rows by inputs that it takes to learn weights from."""
+
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)
 """How much weights may be held where they were, by the mean moment."""
 
@@ -172,7 +175,7 @@ class Evidence:
     def _strength(self) -> float | None:
         """How much to hold weights, ``None`` for entirely."""
         half = self.count // 2
-        if half < 1:
+        if self.count < FEWEST * self.weights.shape[2]:
             return None
         first, second = slice(0, half), slice(half, None)
         vectors = self.fixed[:, first]
