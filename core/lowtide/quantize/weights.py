@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,14 +113,22 @@ def _weight_quant(
     by_channel = rule.weight_granularity == "per-channel-depthwise" and request.channel_wise
     if not (by_channel and operands.depthwise and operands.axis is not None):
         return tensor
-    fine = numbers.weight_params(real, bits, axis=operands.axis, power=power, narrow=narrow)
-    base = tensor.scale[0]
-    scales = [_shifted(base, scale) for scale in fine.scale]
+    scales = shifted_scales(tensor.scale[0], fine_scales(real, operands, bits, request))
     return QuantParams(tensor.dtype, scales, 0, operands.axis)
 
 
+def fine_scales(real: Array, operands: MacOperands, bits: int, request: SolveRequest) -> tuple[float, ...]:
+    """The scale of every output channel that its own weights need under the rule, were it alone."""
+    power, narrow = request.rule.weight_scale == "power-of-two", request.rule.weight_codes == "narrow"
+    return numbers.weight_params(real, bits, axis=operands.axis, power=power, narrow=narrow).scale
+
+
+def shifted_scales(base: float, wanted: Iterable[float]) -> tuple[float, ...]:
+    """For every channel the smallest base * 2^-k, 0 <= k <= 8, that is not below what the channel wants."""
+    return tuple(_shifted(base, scale) for scale in wanted)
+
+
 def _shifted(base: float, wanted: float) -> float:
-    """The smallest base * 2^-k, 0 <= k <= 8, that is not below the scale that a channel needs."""
     shifts = math.floor(math.log2(base / wanted) + 1e-9) if wanted < base else 0
     return math.ldexp(base, -min(shifts, MOST_CHANNEL_SHIFTS))
 

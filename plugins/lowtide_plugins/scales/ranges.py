@@ -57,11 +57,13 @@ class Trial:
 class ChooseRanges(Pass):
     """Narrow the range of every activation as long as the error that it alone causes at the outputs falls.
 
-    What a clipped element costs depends on what is made of it: nothing where x * sigmoid(x) is about 0 anyway,
-    very much where the largest element decides on the class. So the error is measured: on some frames, the
-    tensor, with those that share its parameters, is quantized, everything behind runs in float, and noise by
-    signal of the outputs counts. Both ends of the calibrated range are moved by factors, one after the other;
-    under power-of-two scales both halve. A range is replaced only if the error falls by more than `gain`.
+    What a clipped element costs depends on what is made of it: nothing where x * sigmoid(x) is about 0
+    anyway, very much where the largest element decides on the class. So the error is measured: on some
+    frames, the tensor, with those that share its parameters, is quantized, everything behind runs in float,
+    and noise by signal of the outputs counts. Both ends of the calibrated range are moved by factors, one
+    after the other where there is a zero point; under power-of-two scales they halve. A tensor that goes
+    little below zero is also tried without its negative part, since unsigned codes are twice as fine. A range
+    is replaced only if the error falls by more than `gain`; 16-bit tensors keep theirs.
 
     Precondition: the pipeline ``scales``; calibration frames are given.
 

@@ -11,6 +11,9 @@ from lowtide.data import DataSource
 from lowtide.ir import Array, DType, Graph, Node, TensorType, Value, layers
 from lowtide.runtime import Session, in_flight, to_model
 
+Change = Callable[[Array], Array]
+"""What a tensor holds instead of what it does."""
+
 
 class Values:
     """The activations of a float network on a few frames, and the error of its outputs when some change.
@@ -37,9 +40,7 @@ class Values:
 
     def signals(self, frames: Sequence[int]) -> list[float]:
         """The energy of every output over some frames."""
-        return [
-            math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs
-        ]
+        return [math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs]
 
     def behind(self, changed: Sequence[Value]) -> Suffix:
         """The part of the network that reads these tensors, itself or through others."""
@@ -70,7 +71,7 @@ class Suffix:
         self.reads = tuple(value.name for value in part.inputs)
         self.session = Session(to_model(part, quantized=False)) if computed else None
 
-    def error(self, change: Callable[[Array], Array], frames: Sequence[int] | None = None) -> float:
+    def error(self, change: Change, frames: Sequence[int] | None = None) -> float:
         """Noise by signal of the outputs, the mean over all of the network, when elements change.
 
         Args:

@@ -1,0 +1,105 @@
+"""What scales cost at the outputs, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from lowtide.ir import Array, Graph, Node, QuantParams, TensorType, Value
+from lowtide.quantize import numbers
+from lowtide.quantize.operands import MacOperands
+from lowtide.runtime import Session, dequantize, to_model
+from lowtide_plugins.scales.groups import Group, fake_quantized
+from lowtide_plugins.scales.plan import Curve
+from lowtide_plugins.scales.suffix import Change, Values
+
+
+def activation_curve(
+    values: Values, group: Group, quant: QuantParams, steps: Sequence[float], unseen: float
+) -> Curve:
+    """Measure a group at multiples of its scale.
+
+    Args:
+        values: on which frames.
+        group: without a zero point.
+        quant: its codes; they clip nothing that should not be clipped.
+        steps: the multiples; the largest is 1.
+        unseen: see `lowtide_plugins.scales.ranges.ChooseRanges`.
+    """
+    suffix = values.behind(group.roots)
+    elements = sum(frame[root.name].size for frame in values.frames for root in group.roots)
+    measured: dict[float, float] = {}
+    sensitivity = 0.0
+    for step in sorted(steps, reverse=True):
+        made = attrs.evolve(quant, scale=quant.scale[0] * step)
+        error = suffix.error(_rounded(made))
+        # At the first scale all noise is rounding.
+        sensitivity = sensitivity or error * 12 / made.scale[0] ** 2
+        cut = (quant.range[1] - made.range[1]) ** 2
+        measured[made.scale[0]] = error + sensitivity * unseen / elements * cut
+    return Curve.through(measured)
+
+
+def _rounded(quant: QuantParams) -> Change:
+    return lambda array: fake_quantized(array, quant)
+
+
+def weight_curve(
+    values: Values, node: Node, operands: MacOperands, choices: Mapping[float, QuantParams]
+) -> Curve | None:
+    """Measure the weights of a layer, rounded to nearest, with the parameters that belong to some scales.
+
+    The mean error of every output channel is left out, since a bias takes it back.
+
+    Returns:
+        ``None`` where the input of the layer is not kept.
+    """
+    first, weights = next(iter(values.frames)), operands.weights.constant
+    if operands.activation.name not in first or weights is None:
+        return None
+    real = weights.array()
+    session = _with_other_weights(node, operands.activation)
+    inputs = [frame[operands.activation.name] for frame in values.frames]
+    bias = _bias(node, operands)
+    plain = [_run(session, x, real) + bias for x in inputs]
+    suffix = values.behind([node.output])
+    channel = plain[0].ndim - 1 if node.op in {"Gemm", "MatMul"} else 1
+    others = tuple(at for at in range(plain[0].ndim) if at != channel)
+    measured: dict[float, float] = {}
+    for scale, quant in choices.items():
+        lost = dequantize(numbers.quantize(real, quant, half="away"), quant) - real
+        deltas = [_run(session, x, lost) for x in inputs]
+        mean = np.mean([delta.mean(axis=others, keepdims=True) for delta in deltas], axis=0)
+        made = {
+            at: {node.output.name: (before + delta - mean).astype(np.float32)}
+            for at, (before, delta) in enumerate(zip(plain, deltas, strict=True))
+        }
+        measured[scale] = suffix.error_of(made)
+    return Curve.through(measured)
+
+
+def _with_other_weights(node: Node, activation: Value) -> Session:
+    """The node without its bias, with weights that are fed."""
+    part = Graph("layer")
+    source = part.add_input("x", TensorType(activation.type.dtype, activation.type.shape))
+    weights = part.add_input("w", TensorType("float32", node.value(1).type.shape))
+    made = part.add_node(node.op, [source, weights], [("y", TensorType("float32", None))], node.attributes)
+    part.set_outputs([made.output])
+    return Session(to_model(part, quantized=False))
+
+
+def _run(session: Session, x: Array, weights: Array) -> Array:
+    (made,) = session.run({"x": x, "w": np.ascontiguousarray(weights, np.float32)}).values()
+    return made
+
+
+def _bias(node: Node, operands: MacOperands) -> Array:
+    """The bias in a shape that can be added to the output."""
+    if operands.bias is None or operands.bias.constant is None:
+        return np.zeros((), np.float32)
+    bias = operands.bias.constant.array().reshape(-1)
+    if node.op in {"Gemm", "MatMul"}:
+        return np.asarray(bias * np.float32(node.float_attribute("beta", 1.0)))
+    return bias.reshape(-1, *(1,) * (len(operands.weights.type.static_shape) - 2))
