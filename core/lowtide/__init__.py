@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lowtide.ir import Graph
     from lowtide.passes import Pass, PassContext, PassOutcome
     from lowtide.plugin import discover, hookimpl
+    from lowtide.tuning.api import tune
     from lowtide.version import VERSION as __version__  # noqa: N811 - the name that Python expects
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "discover",
     "hookimpl",
     "load_output",
+    "tune",
 ]
 
 _HOMES = {
@@ -52,6 +54,7 @@ _HOMES = {
     "discover": "lowtide.plugin",
     "hookimpl": "lowtide.plugin",
     "load_output": "lowtide.compiler.output",
+    "tune": "lowtide.tuning.api",
 }
 
 

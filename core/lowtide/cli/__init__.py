@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("lowtide.cli.run:command", "Run frames through a network and keep the outputs."),
     "compare": ("lowtide.cli.compare:command", "Show the error of every layer, worst first."),
     "evaluate": ("lowtide.cli.evaluate:command", "Measure a task metric, float beside fixed."),
+    "tune": ("lowtide.cli.tune:command", "Find the options with the best accuracy."),
     "check": ("lowtide.cli.check:command", "Say without data what a compile would meet."),
     "estimate": ("lowtide.cli.estimate:command", "Estimate how long each layer takes on a device."),
     "diff": ("lowtide.cli.diff:command", "Show what differs between two output folders."),

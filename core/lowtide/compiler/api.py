@@ -62,7 +62,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
         LowtideError: one of its subclasses for anything that is wrong with the input, naming the place and a
         remedy.
     """
-    layers = _layers(options)
+    layers = layers_of(options)
     named = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
     given: dict[str, object] = {key: value for key, value in named.items() if value is not None}
     if given:
@@ -106,7 +106,12 @@ def compile_request(request: CompileRequest) -> CompileResult:
     return result
 
 
-def _layers(options: object) -> list[OptionLayer]:
+def layers_of(options: object) -> list[OptionLayer]:
+    """Options as a caller hands them in, as layers.
+
+    Raises:
+        OptionError: for anything but a mapping or layers.
+    """
     if options is None or is_mapping(options):
         return [OptionLayer("Python", dict(options or {}))]
     layers: list[OptionLayer] = []
@@ -122,14 +127,16 @@ def _layers(options: object) -> list[OptionLayer]:
 
 
 def _digests(compilation: Compilation) -> dict[str, str]:
-    model = compilation.request.model
-    if isinstance(model, Graph):
-        digest = hashlib.sha256(print_graph(model).encode())
-    else:
-        with model.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-    found = {"model": digest.hexdigest()}
+    found = {"model": model_digest(compilation.request.model)}
     fingerprint = compilation.source.fingerprint() if compilation.source else None
     if fingerprint is not None:
         found["data"] = fingerprint
     return found
+
+
+def model_digest(model: Path | Graph) -> str:
+    """SHA-256 of a model file, or of the text form of a graph."""
+    if isinstance(model, Graph):
+        return hashlib.sha256(print_graph(model).encode()).hexdigest()
+    with model.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,16 @@ VERSIONED = ("lowtide", "numpy", "onnx", "onnxruntime")
 """Distributions whose versions can change results."""
 
 
-def write_output(result: CompileResult, folder: Path, *, force: bool) -> Path:
+def write_output(
+    result: CompileResult, folder: Path, *, force: bool, beside: Callable[[Path], None] | None = None
+) -> Path:
     """Let every default emitter write into a temporary folder beside the target, then move it into place.
+
+    Args:
+        result: what to write.
+        folder: where to.
+        force: replace an earlier output.
+        beside: writes more into the new folder before it is moved.
 
     Raises:
         OutputError: when the folder exists (and may not be replaced) or cannot be written.
@@ -48,6 +56,8 @@ def write_output(result: CompileResult, folder: Path, *, force: bool) -> Path:
         # Not the temporary folder itself, which only its owner may read.
         (temporary / "new").mkdir()
         _emit(result, temporary / "new")
+        if beside is not None:
+            beside(temporary / "new")
         _move(temporary, final)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror or error}", place=str(folder)) from error

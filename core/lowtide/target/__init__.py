@@ -12,8 +12,10 @@ from lowtide.target.model import (
     LatencyData,
     OperatorKind,
     OperatorRule,
+    Rung,
     ScaleRule,
     Target,
+    TuneData,
 )
 from lowtide.target.place import (
     Assignment,
@@ -38,9 +40,11 @@ __all__ = [
     "OperatorRule",
     "Placement",
     "PlacementOptions",
+    "Rung",
     "ScaleRule",
     "Target",
     "TargetListing",
+    "TuneData",
     "borders",
     "check_node",
     "decoding",

@@ -133,6 +133,33 @@ class LatencyData:
 
 
 @attrs.frozen(kw_only=True)
+class Rung:
+    """One configuration of a ladder.
+
+    Attributes:
+        step: what it is about, in a few words; several rungs may share it.
+        options: options on top of the best configuration so far. ``budget`` as the value of an option stands
+            for the latency budget that the user gives; without one the rung is left out.
+    """
+
+    step: str
+    options: Mapping[str, int | float | str]
+
+
+@attrs.frozen(kw_only=True)
+class TuneData:
+    """What ``lowtide tune`` tries on a device.
+
+    Attributes:
+        goals: when to stop if the user does not say; the first whose metric the data allows.
+        ladder: what is tried, from cheap to expensive.
+    """
+
+    goals: tuple[str, ...] = ()
+    ladder: tuple[Rung, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class Target:
     """A device.
 
@@ -152,6 +179,7 @@ class Target:
         prepare: default pipeline that makes the graph ready, as text.
         recipes: steps from the prepared network to the quantized one, by accuracy level or another name, see
             `lowtide.compiler.recipe`.
+        tune: what is tried for the best accuracy.
         latency: how the time of a layer is estimated, ``None`` for a device of which that is not known.
         option_defaults: options whose default differs on this device.
         notes: what else a user of the device should know, in sentences.
@@ -172,6 +200,7 @@ class Target:
     input_asymmetric: bool = False
     prepare: str
     recipes: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, "tuple[str, ...]"])
+    tune: TuneData = attrs.field(factory=TuneData)
     latency: LatencyData | None = None
     option_defaults: Mapping[str, int | float | str] = attrs.field(factory=dict[str, int | float | str])
     notes: tuple[str, ...] = ()
