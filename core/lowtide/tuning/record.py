@@ -123,7 +123,11 @@ class Record:
             "chosen": chosen[0].number if chosen else None,
             "tried": [attrs.asdict(entry) for entry in self.tried],
             "known": {
-                name: {"figures": None if found is None else attrs.asdict(found), "why": why, "seconds": seconds}
+                name: {
+                    "figures": None if found is None else attrs.asdict(found),
+                    "why": why,
+                    "seconds": seconds,
+                }
                 for name, (found, why, seconds) in self.known.items()
             },
         }

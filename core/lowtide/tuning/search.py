@@ -160,7 +160,13 @@ class Search:
             kept, why = self._judged(figures)
         number = len(self.record.tried) + 1
         entry = Tried(
-            number=number, step=rung.step, options=options, figures=figures, kept=kept, why=why, seconds=seconds
+            number=number,
+            step=rung.step,
+            options=options,
+            figures=figures,
+            kept=kept,
+            why=why,
+            seconds=seconds,
         )
         self.record.add(entry, self.options_file(options))
         if kept:
