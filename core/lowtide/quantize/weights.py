@@ -154,8 +154,12 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     bits = request.target.bias.accumulator_bits["16" if wide else "8"]
     factors = reach / (((1 << (bits - 1)) - 1) / 2)
     if bias is not None:
+        steps = np.abs(_bias_steps(bias, activation, quant))
         room = most_bias_steps(request, wide=wide)
-        factors = np.maximum(factors, np.abs(_bias_steps(bias, activation, quant)) / room)
+        if room == SPLIT_BIAS_LIMIT and len(quant.scale) > 1:
+            coarsest = activation.scale[0] * max(quant.scale)
+            room = split_room(float(np.abs(bias).max(initial=0.0)) / coarsest)
+        factors = np.maximum(factors, steps / room)
     if len(quant.scale) == 1:
         factors = factors.max(keepdims=True, initial=0.0)
     if factors.max(initial=0.0) <= 1.0:
@@ -180,6 +184,19 @@ def most_bias_steps(request: SolveRequest, *, wide: bool) -> int:
     """
     split = request.target.bias.split and not request.clip_bias
     return LARGE_WIDE_BIAS if wide else SPLIT_BIAS_LIMIT if split else LARGE_BIAS
+
+
+def split_room(coarse_steps: float) -> float:
+    """How large biases may be beside weight scales per channel, where one multiplier serves the layer.
+
+    A finer channel has more steps of its accumulator in its bias, and the multiplier that it needs makes the
+    biases of all channels coarser. So no channel is finer than what the multiplier for the largest bias at
+    the coarsest scale leaves.
+
+    Args:
+        coarse_steps: the largest bias in units of the coarsest accumulator.
+    """
+    return min(max(coarse_steps, SPLIT_BIAS_LIMIT / 255), SPLIT_BIAS_LIMIT)
 
 
 def _keep_normal(quant: QuantParams, activation: QuantParams, request: SolveRequest) -> QuantParams:

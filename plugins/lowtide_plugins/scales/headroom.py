@@ -53,4 +53,4 @@ class AddHeadroom(Pass):
                 wide = Range(span.min * self.factor, span.max * self.factor)
                 ctx.ranges.update({value.name: wide for value in group.members})
                 widened += 1
-        return PassOutcome(widened > 0, {"widened": widened})
+        return PassOutcome(False, {"widened": widened})

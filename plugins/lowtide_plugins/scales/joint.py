@@ -16,7 +16,13 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize import numbers
 from lowtide.quantize.operands import MAC_OPS, mac_operands
 from lowtide.quantize.solve import SolveRequest
-from lowtide.quantize.weights import fine_scales, most_bias_steps, shifted_scales
+from lowtide.quantize.weights import (
+    SPLIT_BIAS_LIMIT,
+    fine_scales,
+    most_bias_steps,
+    shifted_scales,
+    split_room,
+)
 from lowtide_plugins.scales.groups import Group, groups_of, params, request_of, union
 from lowtide_plugins.scales.measured import activation_curve, weight_curve
 from lowtide_plugins.scales.plan import Curve, Mac, Plan
@@ -55,7 +61,7 @@ class JointScales(Pass):
 
     name: ClassVar[str] = "joint-scales"
     frames: int = 32
-    memory: int = 256
+    memory: int = 64
     unseen: float = 0.5
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
@@ -102,7 +108,7 @@ class JointScales(Pass):
         plan = Plan(per_octave, chosen, curves, tuple(macs), tied)
         plan.descend()
         changed = _write(graph, plan, groups, weights, ctx.ranges, ctx.weight_scales)
-        return PassOutcome(changed > 0, {"chosen": changed}, tuple(refusals))
+        return PassOutcome(False, {"chosen": changed}, tuple(refusals))
 
 
 def _steps(steps: tuple[float, ...], per_octave: int) -> list[float]:
@@ -130,7 +136,10 @@ class _Weights:
         """The codes at a scale of the tensor and one of the input; channels may have finer ones."""
         if self.axis is None:
             return QuantParams(numbers.signed_dtype(self.bits), scale)
-        wanted = np.maximum(self.fine, self.bias / (source * self.most))
+        most = float(self.most)
+        if self.most == SPLIT_BIAS_LIMIT:
+            most = split_room(float(self.bias.max()) / (source * scale))
+        wanted = np.maximum(self.fine, self.bias / (source * most))
         return QuantParams(
             numbers.signed_dtype(self.bits), shifted_scales(scale, wanted.tolist()), 0, self.axis
         )

@@ -108,7 +108,7 @@ class ChooseRanges(Pass):
             if after != before:
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
-        return PassOutcome(narrowed > 0, {"narrowed": narrowed, "frames": len(values.frames)})
+        return PassOutcome(False, {"narrowed": narrowed, "frames": len(values.frames)})
 
     def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:
         step = 0.5 if power else self.step

@@ -1,0 +1,208 @@
+"""``choose-ranges``, ``joint-scales`` and ``add-headroom`` in compiles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lowtide
+from lowtide.compiler.result import CompileResult
+from lowtide.compiler.run import input_specs
+from lowtide.data import DataSource, open_data
+from lowtide.errors import OptionError, PassError
+from lowtide.ir import Array, Graph, QuantParams, Value, layers, parse_graph
+from lowtide.passes import Pass, PassContext, parse_pipeline
+from lowtide.plugin import PassSpec, discover
+from lowtide.plugin.testing import check_pass
+from lowtide.quantize.operands import mac_operands
+from lowtide.target import scale_rule
+from lowtide_plugins.scales.suffix import Values
+from support import CALIBRATION, MODEL, TEST
+
+REGISTRY = discover()
+
+GATED = """
+graph "gated" {
+  input %x: float32[1, 2, 8, 8]
+  %s: float32[1, 2, 8, 8] = Sigmoid(%x)
+  %y: float32[1, 2, 8, 8] = Mul(%x, %s)
+  output %y
+}
+"""
+
+
+def compiled(scales: str, target: str = "tda4vm", kind: int = 0, **options: Any) -> CompileResult:
+    return lowtide.compile(
+        MODEL,
+        target=target,
+        data=str(CALIBRATION),
+        registry=REGISTRY,
+        options={
+            "scales": scales,
+            "weights": "",
+            "calibrator": "minmax",
+            "advanced_options:quantization_scale_type": kind,
+            **options,
+        },
+    )
+
+
+def error(result: CompileResult) -> float:
+    """Noise by signal on frames that were not calibrated with, in exact execution."""
+    frames: Array = np.load(TEST)["image"][:100]
+    noise = signal = 0.0
+    for frame in frames:
+        feeds = {result.graph.inputs[0].name: frame.reshape(result.graph.inputs[0].type.static_shape)}
+        (real,), (made,) = (result.run(feeds, mode=mode).values() for mode in ("float", "exact"))
+        noise += float(np.square(real - made).sum())
+        signal += float(np.square(real).sum())
+    return noise / signal
+
+
+def scale(value: Value) -> float:
+    assert value.type.quant is not None
+    return max(value.type.quant.scale)
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(0, 8), (1, 8), (0, 16)])
+def test_scales_chosen_together_are_tied_by_shifts(kind: int, bits: int) -> None:
+    result = compiled("joint-scales", kind=kind, tensor_bits=bits)
+    (run,) = [item for item in result.report.passes if item.text == "joint-scales"]
+    assert run.counters["chosen"] > 0
+    seen = 0
+    for layer in layers(result.graph):
+        operands = mac_operands(layer.nodes[0])
+        if operands is None or layer.output.type.quant is None:
+            continue
+        shift = math.log2(scale(layer.output) / (scale(operands.activation) * scale(operands.weights)))
+        assert shift == pytest.approx(round(shift), abs=1e-5)
+        assert round(shift) >= 0
+        seen += 1
+    assert seen > 2
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_channels_of_depthwise_weights_differ_by_shifts_too(kind: int) -> None:
+    result = compiled(
+        "joint-scales",
+        kind=kind,
+        accuracy_level=9,
+        **{"advanced_options:channel_wise_quantization": 1},
+    )
+    for layer in layers(result.graph):
+        operands = mac_operands(layer.nodes[0])
+        quant = operands.weights.type.quant if operands is not None else None
+        if quant is not None and quant.axis is not None:
+            steps = np.log2(np.array(quant.scale) / max(quant.scale))
+            assert np.allclose(steps, np.rint(steps), atol=1e-5)
+
+
+def test_scales_chosen_together_lower_the_error_on_other_frames() -> None:
+    assert error(compiled("joint-scales")) < error(compiled(""))
+
+
+def test_it_is_the_same_every_time() -> None:
+    assert compiled("choose-ranges,joint-scales").graph == compiled("choose-ranges,joint-scales").graph
+
+
+def test_rules_with_multipliers_leave_nothing_to_choose() -> None:
+    result = compiled("joint-scales", target="am68a", kind=4)
+    (run,) = [item for item in result.report.passes if item.text == "joint-scales"]
+    assert not run.counters
+    assert "more than shifts" in run.refusals[0].reason
+
+
+def gated(scales: str, target: str, kind: int) -> QuantParams:
+    """The codes of the operand of x * sigmoid(x), whose far negative numbers become 0."""
+    random = np.random.default_rng(0)
+    frames = random.normal(size=(12, 2, 8, 8)).astype(np.float32) * 3
+    frames[:, 0, 0, 0] = -100
+    result = lowtide.compile(
+        parse_graph(GATED),
+        target=target,
+        data=frames,
+        registry=REGISTRY,
+        options={
+            "scales": scales,
+            "calibrator": "minmax",
+            "advanced_options:quantization_scale_type": kind,
+        },
+    )
+    quant = result.graph.inputs[0].type.quant
+    assert quant is not None
+    return quant
+
+
+@pytest.mark.parametrize(("target", "kind"), [("generic", 4), ("tda4vm", 1), ("tda4vm", 0)])
+def test_what_becomes_nothing_is_clipped(target: str, kind: int) -> None:
+    before, after = gated("", target, kind), gated("choose-ranges", target, kind)
+    assert before.range[0] <= -99
+    assert after.range[0] > -60
+    assert after.scale[0] < before.scale[0]
+    assert after.range[1] > 5
+
+
+def test_rare_elements_can_be_kept() -> None:
+    kept = gated("choose-ranges{unseen=1000000}", "generic", 4)
+    assert kept == gated("", "generic", 4)
+
+
+def test_only_tensors_of_16_bits_get_headroom() -> None:
+    narrow, wide = compiled("add-headroom"), compiled("")
+    assert narrow.graph == wide.graph
+    before, after = (compiled(text, kind=1, tensor_bits=16).graph for text in ("", "add-headroom{factor=4}"))
+    values = [value.name for node in before for value in node.outputs if value.type.quant is not None]
+    assert values
+    for name in values:
+        assert scale(after.values[name]) == 4 * scale(before.values[name])
+
+
+def test_a_factor_below_one_is_no_headroom() -> None:
+    with pytest.raises(OptionError, match=r"add-headroom: factor should be at least 1, found 0\.5"):
+        parse_pipeline("add-headroom{factor=0.5}", REGISTRY)
+
+
+@pytest.mark.parametrize("name", ["choose-ranges", "joint-scales", "add-headroom"])
+def test_they_belong_between_calibrating_and_solving(name: str) -> None:
+    made: Pass = REGISTRY.load(PassSpec, name)()
+    with pytest.raises(PassError, match=f"{name}: .*pipeline scales"):
+        made.run(Graph(), PassContext())
+
+
+def calibration(result: CompileResult) -> DataSource:
+    return open_data(str(CALIBRATION), input_specs(result.reference))
+
+
+def test_fewer_frames_are_kept_where_memory_is_short() -> None:
+    result = compiled("")
+    assert len(Values(result.reference, calibration(result), 5, 1 << 30).frames) == 5
+    assert len(Values(result.reference, calibration(result), 5, 1).frames) == 1
+
+
+def test_a_part_of_the_network_gives_what_the_whole_gives() -> None:
+    result = compiled("")
+    values = Values(result.reference, calibration(result), 4, 1 << 30)
+    middle = [value for layer in layers(result.reference) for value in layer.outputs][2]
+    suffix = values.behind([middle])
+    assert suffix.error(lambda array: array) == pytest.approx(0, abs=1e-12)
+    assert suffix.error(lambda array: array * np.float32(0.5)) > 1e-3
+    assert suffix.error(lambda array: array * np.float32(0.5), [0]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["choose-ranges", "joint-scales", "add-headroom"])
+def test_the_contract_of_passes_is_kept(name: str) -> None:
+    result = compiled("")
+    target = result.target
+    context = PassContext(
+        target=target,
+        rule=scale_rule(target, 0),
+        placement=result.placement,
+        plan=result.plan,
+        ranges=dict(result.ranges),
+        weight_scales={},
+        frames=calibration(result),
+    )
+    check_pass(REGISTRY.load(PassSpec, name), result.reference, ctx=context)
