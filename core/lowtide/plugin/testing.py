@@ -41,6 +41,7 @@ from lowtide.plugin.specs import (
     TargetSpec,
 )
 from lowtide.report.model import Finding
+from lowtide.plugin.strategy_check import check_strategy
 from lowtide.target import load_target
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "check_pass",
     "check_plugin",
     "check_statistic",
+    "check_strategy",
     "check_target",
 ]
 

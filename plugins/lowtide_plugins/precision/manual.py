@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import attrs
 
 from lowtide.errors import OptionError, nearest
 from lowtide.ir import Layer, layers
-from lowtide.precision import PrecisionClass, PrecisionPlan, PrecisionProblem, PrecisionStrategy
-from lowtide.target import check_node, layer_names
+from lowtide.precision import (
+    WIDE,
+    PrecisionClass,
+    PrecisionPlan,
+    PrecisionProblem,
+    PrecisionStrategy,
+    refused_layers,
+    widest_plan,
+)
+from lowtide.target import layer_names
 
 OUTPUTS = "advanced_options:output_feature_16bit_names_list"
 PARAMETERS = "advanced_options:params_16bit_names_list"
-WIDE = 16
 
 
 @attrs.frozen(kw_only=True)
@@ -34,10 +41,9 @@ class Manual(PrecisionStrategy):
     def plan(self, problem: PrecisionProblem) -> PrecisionPlan:
         """See `PrecisionStrategy.plan`."""
         found = {layer.name: layer for layer in layers(problem.graph)}
-        names = layer_names(found.values())
         options, bits = problem.options, problem.options.tensor_bits
-        outputs = _named(options.output_feature_16bit_names_list, names, OUTPUTS, problem)
-        parameters = _named(options.params_16bit_names_list, names, PARAMETERS, problem)
+        outputs = _named(options.output_feature_16bit_names_list, OUTPUTS, problem)
+        parameters = _named(options.params_16bit_names_list, PARAMETERS, problem)
         raised, reasons = _classes(outputs, found, problem)
         activations = {
             tensor: WIDE if group.name in raised else bits
@@ -47,21 +53,27 @@ class Manual(PrecisionStrategy):
         weights: dict[str, int] = {}
         for layer in found.values():
             if problem.placement.on_accelerator(layer.name):
-                wide = layer.name in parameters or activations.get(layer.output.name) == WIDE
-                weights[layer.name] = WIDE if wide else bits
-        _check_device(found.values(), activations, problem)
-        return PrecisionPlan(activations, weights, reasons)
+                wide = any(activations.get(value.name) == WIDE for value in layer.outputs)
+                weights[layer.name] = WIDE if wide or layer.name in parameters else bits
+                if layer.name in parameters and not wide:
+                    reasons[layer.name] = f"16-bit parameters because {parameters[layer.name]} is listed"
+        plan = PrecisionPlan(activations, weights, reasons)
+        _check_device(plan, found.values(), {**parameters, **outputs}, problem)
+        return plan
 
 
-def _named(
-    given: Iterable[str], names: Mapping[str, frozenset[str]], option: str, problem: PrecisionProblem
-) -> dict[str, str]:
-    """The layers of a list, each with the name that was given.
+def _named(given: Sequence[str], option: str, problem: PrecisionProblem) -> dict[str, str]:
+    """The layers, or inputs of the network, of a list, each with the name that was given.
 
     Raises:
         OptionError: for a name that is given twice, unknown, ambiguous, or of a layer on the host.
     """
-    counted = Counter(given)
+    if not given:
+        return {}
+    names = dict(layer_names(layers(problem.graph)))
+    if option == OUTPUTS:
+        names |= {value.name: frozenset({value.name}) for value in problem.graph.inputs}
+    counted = Counter(_separated(given, names))
     twice = [name for name, count in counted.items() if count > 1]
     if twice:
         raise OptionError(
@@ -70,6 +82,7 @@ def _named(
             hint="is one of them meant to be another layer?",
         )
     found: dict[str, str] = {}
+    sources = {value.name for value in problem.graph.inputs}
     for name in counted:
         hits = sorted(names.get(name, ()))
         if not hits:
@@ -82,13 +95,31 @@ def _named(
                 place=option,
                 hint=f"name one: {', '.join(hits[:3])}",
             )
-        assignment = problem.placement.of(hits[0])
-        if assignment.device == "host":
+        if hits[0] not in sources:
+            assignment = problem.placement.of(hits[0])
+            if assignment.device == "host":
+                raise OptionError(
+                    f"{name!r} runs on the host, in float: {assignment.reason}",
+                    place=option,
+                    hint="leave it out",
+                )
+        if hits[0] in found:
             raise OptionError(
-                f"{name!r} runs on the host, in float: {assignment.reason}", place=option, hint="leave it out"
+                f"{found[hits[0]]!r} and {name!r} are parts of one layer, {hits[0]}",
+                place=option,
+                hint="is one of them meant to be another layer?",
             )
         found[hits[0]] = name
     return found
+
+
+def _separated(given: Iterable[str], names: Collection[str]) -> list[str]:
+    """Names at semicolons, where that makes known names of an unknown one: names of TFLite hold some, too."""
+    made: list[str] = []
+    for name in given:
+        parts = [part.strip() for part in name.split(";") if part.strip()]
+        made += parts if name not in names and all(part in names for part in parts) else [name]
+    return made
 
 
 def _classes(
@@ -100,8 +131,8 @@ def _classes(
     }
     reasons: dict[str, str] = {}
     for name, given in outputs.items():
-        layer = found[name]
-        groups = [of_tensor[value.name] for value in layer.outputs if value.name in of_tensor]
+        tensors = [value.name for value in found[name].outputs] if name in found else [name]
+        groups = [of_tensor[tensor] for tensor in tensors if tensor in of_tensor]
         if not groups:
             raise OptionError(
                 f"{given!r} gives float numbers on {problem.target.name}: a wider output has no effect",
@@ -114,19 +145,23 @@ def _classes(
     return frozenset(reasons), reasons
 
 
-def _check_device(found: Iterable[Layer], activations: Mapping[str, int], problem: PrecisionProblem) -> None:
+def _check_device(
+    plan: PrecisionPlan, found: Iterable[Layer], named: Mapping[str, str], problem: PrecisionProblem
+) -> None:
     """Refuse 16 bits where the device has them for other operators only."""
+    if not named:
+        return
+    refused = refused_layers(problem)
     for layer in found:
-        if not problem.placement.on_accelerator(layer.name):
+        if layer.name not in refused:
             continue
-        around = [activations.get(value.name) for value in (*layer.inputs, *layer.outputs)]
-        if WIDE not in around:
+        around = [value.name for value in (*layer.inputs, *layer.outputs)]
+        if plan.weights[layer.name] != WIDE and WIDE not in {plan.activations.get(name) for name in around}:
             continue
-        for node in layer.nodes:
-            failed = check_node(problem.target, node, WIDE, layer_size=len(layer.nodes))
-            if failed:
-                raise OptionError(
-                    f"{layer.name} would have 16 bits on {problem.target.name}: {failed[0].reason}",
-                    place=OUTPUTS,
-                    hint=failed[0].hint or "list other layers",
-                )
+        widest = widest_plan(problem).activations
+        legal = [one.name for one in layers(problem.graph) if widest.get(one.name) == WIDE]
+        raise OptionError(
+            f"{layer.name} would have 16 bits on {problem.target.name}: {refused[layer.name].reason}",
+            place=OUTPUTS,
+            hint=f"{refused[layer.name].hint or 'list other layers'}; {nearest(layer.name, legal)}",
+        )
