@@ -102,5 +102,8 @@ def save(folder: Path) -> Path:
 
 def save_frames(path: Path, frames: NDArray[Any], labels: NDArray[Any] | None = None) -> Path:
     """Frames as one ``.npz``, with labels if there are any."""
-    np.savez(path, **({"x": frames} if labels is None else {"x": frames, "labels": labels}))
+    if labels is None:
+        np.savez(path, x=frames)
+    else:
+        np.savez(path, x=frames, labels=labels)
     return path

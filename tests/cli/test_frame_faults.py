@@ -49,7 +49,7 @@ def test_good_frames_have_no_finding_but_their_number(run: Run, model: Path) -> 
     assert set(entries) <= {"LT776"}
 
 
-PREPARED = {
+PREPARED: dict[str, tuple[Callable[[NDArray[Any]], NDArray[Any]], str]] = {
     "blue first": (lambda x: x[:, ::-1], "wrong order"),
     "divided by 255 twice": (lambda x: x / 255, "scale or mean"),
     "not divided by 255": (lambda x: x * 255, "scale or mean"),

@@ -236,7 +236,7 @@ def test_an_interrupted_compile_leaves_no_output(run: Run, monkeypatch: pytest.M
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lowtide.compiler.stages.measure_layers", interrupt)
+    monkeypatch.setattr("lowtide.compiler.stages.measure_exact_layers", interrupt)
     outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION)
     assert outcome.status == 130
     assert "interrupted" in outcome.err

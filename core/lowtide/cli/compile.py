@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +41,14 @@ F = TypeVar("F")
 @click.option("--strategy", metavar="NAME", help="Who assigns widths; see `lowtide strategies`.")
 @click.option("--pipeline", metavar="TEXT", help="Passes on the quantized weights, instead of the device's.")
 @click.option(
+    "--budget-ms", type=float, metavar="X", help="16 bits where they help most, within X ms a frame."
+)
+@click.option(
+    "--goal",
+    metavar="METRIC>=X",
+    help="16 bits where needed to reach this, as sqnr>=30, at as little latency as possible.",
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR"
 )
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
@@ -62,6 +70,8 @@ def command(
     calibrator: str | None,
     strategy: str | None,
     pipeline: str | None,
+    budget_ms: float | None,
+    goal: str | None,
     output: Path,
     force: bool,
     no_cache: bool,
@@ -81,7 +91,13 @@ def command(
     gates = gates_of(requirements, registry_of(ctx))
     check_possible(gates, target, registry_of(ctx), has_data=data is not None)
     check_free(output, force=force)
-    flags = {"calibrator": calibrator, "strategy": strategy, "weights": pipeline}
+    flags = {
+        "calibrator": calibrator,
+        "strategy": strategy,
+        "weights": pipeline,
+        "budget_ms": budget_ms,
+        "goal": goal,
+    }
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
     with progress_bars() as progress:
         result = compile_model(
@@ -150,7 +166,7 @@ def _print_after(item: Pass, graph: Graph) -> None:
     click.echo(f"// after {item}\n{print_graph(graph)}", err=True)
 
 
-def _layer(named: dict[str, str]) -> Sequence[OptionLayer]:
+def _layer(named: Mapping[str, object]) -> Sequence[OptionLayer]:
     return [OptionLayer("command line", dict(named))] if named else []
 
 

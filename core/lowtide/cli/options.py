@@ -74,12 +74,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Show effective options, where each comes from, and what has no effect; no model is needed."""
-    given = given_options(options_file, assignments, mark_unavailable=True)
+    given = given_options(options_file, assignments)
     registry = registry_of(ctx)
     named = target or given.named_target(registry)
     device = None if named is None else load_target(named, registry)
     defaults = [] if device is None else [OptionLayer(f"device {device.name}", dict(device.option_defaults))]
-    resolved = resolve_options([*defaults, *given.layers], mark_unavailable=True)
+    resolved = resolve_options([*defaults, *given.layers])
     problems = () if device is None else tuple(_problems(device, resolved))
     listing = Listing(given, resolved, device, problems)
     if as_json:
@@ -138,8 +138,6 @@ def _effect(option: EffectiveOption) -> str:
 
 
 def _style(option: EffectiveOption) -> str:
-    if option.effect is Effect.UNAVAILABLE and option.value != option.default:
-        return "red"
     return "" if option.effect is Effect.USED else "dim"
 
 

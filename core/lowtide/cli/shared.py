@@ -107,13 +107,11 @@ class GivenOptions:
             ) from error
 
 
-def given_options(
-    options_file: Path | None, assignments: Sequence[str], *, mark_unavailable: bool = False
-) -> GivenOptions:
+def given_options(options_file: Path | None, assignments: Sequence[str]) -> GivenOptions:
     """Read the options file and the assignments.
 
     Raises:
-        OptionError: when one does not parse, or asks for what is not implemented and is not to be marked.
+        OptionError: when one does not parse, or two contradict each other.
     """
     layers: list[OptionLayer] = []
     preprocess: Preprocess | None = None
@@ -125,7 +123,7 @@ def given_options(
             preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
     if assignments:
         layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
-    options = resolve_options(layers, mark_unavailable=mark_unavailable).options
+    options = resolve_options(layers).options
     return GivenOptions(tuple(layers), preprocess_for(options, preprocess), loaded)
 
 

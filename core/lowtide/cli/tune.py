@@ -71,8 +71,8 @@ def command(
 ) -> int:
     """Find the options with the best accuracy for MODEL on a device.
 
-    A part of the frames is set aside. The configurations of the device's ladder are tried one after the other,
-    from plain 8 bits to 16 bits, and each is kept only if the frames set aside say so. The output folder holds
+    A part of the frames is set aside. The configurations of the device's ladder are tried one by one, from
+    plain 8 bits to 16 bits, and each is kept only if the frames set aside say so. The output folder holds
     the best result as soon as there is one. The same command goes on where it was interrupted.
     """
     if data is None:

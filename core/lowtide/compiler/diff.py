@@ -113,7 +113,7 @@ def _asked(saved: SavedOutput) -> dict[str, str]:
     found |= {f"digest of {name}": str(digest)[:16] for name, digest in manifest["digests"].items()}
     found |= {"scale rule": str(report["device"]["scale_rule"]), "arithmetic": str(manifest["arithmetic"])}
     found["ranges from"] = str(report["ranges_from"]) or "-"
-    calibration = report["calibration"] or {}
+    calibration: Mapping[str, object] = report["calibration"] or {}
     found |= {
         name: str(calibration[name]) for name in ("data", "frames", "calibrator") if name in calibration
     }
@@ -201,7 +201,7 @@ def _constants(layer: str, tensor: str, before: Value, after: Value) -> Iterator
     if old.shape != new.shape:
         yield Difference(layer, tensor, "shape", str(list(old.shape)), str(list(new.shape)), math.inf)
     elif not np.array_equal(old, new):
-        share = f"{float(np.mean(old != new)):.1%} of the numbers moved"
+        share = f"{np.count_nonzero(old != new) / old.size:.1%} of the numbers moved"
         yield Difference(layer, tensor, "values", "-", share, value_effect(old, new))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from lowtide.compiler.attempt import Workbench
@@ -48,7 +47,7 @@ class FigureGoal(Goal):
         """See `Goal.figure`.
 
         Raises:
-            MeasureError: when the metric needs labels that the frames do not have.
+            DataError: when the metric needs labels that the frames do not have.
         """
         attempt, _ = self._oracle.finished(plan)
         c = self._c
@@ -57,8 +56,7 @@ class FigureGoal(Goal):
         if self._gate.name != SQNR:
             metric = c.request.registry.load(MetricSpec, self._gate.name)
             found = evaluate(c.prepared, fixed, c.source, [metric], progress=c.clock.progress.advance)
-            figure = found.figures[self._gate.name][1]
-            return math.nan if figure is None else figure
+            return found.figures[self._gate.name][1]
         frames = c.source.select(c.options.measure_frames)
         plain = Session(to_model(attempt.base.reference, quantized=False))
         sums = [ErrorSum() for _ in c.prepared.outputs]

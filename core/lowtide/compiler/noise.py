@@ -40,7 +40,8 @@ def output_vector(reference: Outputs, found: Outputs) -> Array:
             parts.append(difference.ravel() / np.sqrt(signal))
     if not parts:
         return np.zeros(1)
-    return np.concatenate(parts) / np.sqrt(len(parts))
+    whole: Array = np.concatenate(parts) / np.sqrt(len(parts))
+    return whole
 
 
 def error_of(vector: Array) -> float:
@@ -49,7 +50,7 @@ def error_of(vector: Array) -> float:
 
 
 def shortened(vector: Array) -> Array:
-    """A vector of at most `LENGTH` elements with the same products with others, but for a few percent, float32.
+    """A vector float32 of at most `LENGTH` elements with nearly the same products with others.
 
     Every element goes with a random sign into a random place, the same ones for all vectors of one length.
 

@@ -148,6 +148,15 @@ class MeasuringOracle(Oracle):
             journal.put(key, known)
         return known
 
+    def interrupted(self) -> None:
+        """See `Oracle.interrupted`."""
+        self.c.diagnostics.warning(
+            "LT882",
+            self.c.options.chosen_strategy,
+            "the search for widths was interrupted, and the best plan so far is taken",
+            "the same compile goes on from there, unless the cache is off",
+        )
+
     @property
     def passes(self) -> float:
         """See `Oracle.passes`."""

@@ -9,6 +9,7 @@ from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import decibels
+from lowtide.compiler.widths import width_reasons
 from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
@@ -20,6 +21,7 @@ from lowtide.report.model import (
     AgreementReport,
     CalibrationReport,
     DeviceReport,
+    FrontPoint,
     HistogramReport,
     InputReport,
     LayerReport,
@@ -40,6 +42,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
     errors = {error.layer: error for error in measurement.layers} if measurement else {}
     found = layers(compilation.graph)
     makers = {value: layer.name for layer in found for value in layer.outputs}
+    reasons = width_reasons(compilation)
     latency = estimate_codes(compilation)
     costs = {cost.layer: cost for cost in latency.layers} if latency else {}
     return Report(
@@ -53,7 +56,14 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         latency_ms=latency.total_ms if latency else None,
         inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
         layers=tuple(
-            _layer(compilation, layer, errors.get(layer.name), costs.get(layer.name), makers)
+            _layer(
+                compilation,
+                layer,
+                errors.get(layer.name),
+                costs.get(layer.name),
+                makers=makers,
+                reasons=reasons,
+            )
             for layer in found
         ),
         outputs=tuple(_outputs(compilation)),
@@ -65,7 +75,20 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         sections=dict(_sections(compilation)),
         findings=compilation.findings,
         steps=tuple(_steps(compilation)),
+        front=tuple(_front(compilation)),
+        search_passes=compilation.search_passes,
     )
+
+
+def _front(compilation: Compilation) -> Iterator[FrontPoint]:
+    for point in compilation.plan.front:
+        yield FrontPoint(
+            latency_ms=point.latency_ms,
+            error_db=decibels(point.error),
+            label=point.label,
+            chosen=point.chosen,
+            number=point.number,
+        )
 
 
 def _steps(compilation: Compilation) -> Iterator[StepReport]:
@@ -223,7 +246,9 @@ def _layer(
     layer: Layer,
     error: LayerError | None,
     cost: LayerCost | None,
+    *,
     makers: Mapping[Value, str],
+    reasons: Mapping[str, str],
 ) -> LayerReport:
     assignment = compilation.placement.of(layer.name)
     quant = layer.output.type.quant
@@ -243,6 +268,7 @@ def _layer(
         subgraph=assignment.subgraph,
         bits=quant.bits if quant else None,
         weight_bits=weight_quant.bits if weight_quant else None,
+        width_reason=reasons.get(layer.output.name, reasons.get(layer.name, "")),
         weight_scales=len(weight_quant.scale) if weight_quant else 0,
         dtype=quant.dtype.value if quant else "",
         scale=quant.scale[0] if quant else None,

@@ -62,7 +62,9 @@ def ask(c: Compilation) -> PrecisionProblem:
     )
 
 
-def with_oracle(c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem) -> PrecisionProblem:
+def with_oracle(
+    c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem
+) -> PrecisionProblem:
     """The same with what frames can tell, and a goal.
 
     Raises:
@@ -84,7 +86,8 @@ def choose(c: Compilation, problem: PrecisionProblem) -> PrecisionPlan:
     """
     registry, options = c.request.registry, c.options
     strategy: PrecisionStrategy = parse_configured(options.chosen_strategy, registry, StrategySpec)
-    provider = f"the strategy {options.chosen_strategy} of {registry.provider(registry.get(StrategySpec, strategy.name))}"
+    owner = registry.provider(registry.get(StrategySpec, strategy.name))
+    provider = f"the strategy {options.chosen_strategy} of {owner}"
     plan = strategy.plan(problem)
     if not isinstance(plan, PrecisionPlan):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
         raise PluginError(f"should return a PrecisionPlan, found {plan!r}", place=provider)
@@ -106,6 +109,18 @@ def with_known(c: Compilation, plan: PrecisionPlan) -> PrecisionPlan:
     )
 
 
+def width_reasons(c: Compilation) -> dict[str, str]:
+    """Why tensors have the widths of their classes, and layers those of their parameters, by name."""
+    reasons = c.plan.reasons
+    if not reasons:
+        return {}
+    found = dict(reasons)
+    for group in precision_classes(c.graph, c.target, c.placement):
+        if group.name in reasons:
+            found.update(dict.fromkeys(group.tensors, reasons[group.name]))
+    return found
+
+
 def _among(bits: Mapping[str, int], names: Mapping[str, int]) -> dict[str, int]:
     return {name: width for name, width in bits.items() if name in names}
 
@@ -116,7 +131,7 @@ def _budget(c: Compilation, costs: Costs) -> Budget | None:
         narrow = costs.narrow_ms
         if options.budget_ms < narrow:
             raise OptionError(
-                f"8 bits alone take {narrow:.4g} ms on {c.target.name}, the budget is {options.budget_ms:g} ms",
+                f"8 bits take {narrow:.4g} ms on {c.target.name}, the budget is {options.budget_ms:g} ms",
                 place="budget_ms",
                 hint=f"give more than {narrow:.4g}, or a smaller network",
             )

@@ -21,7 +21,6 @@ class Effect(enum.StrEnum):
 
     USED = "used"
     VENDOR_ONLY = "kept for the vendor's tools, without effect here"
-    UNAVAILABLE = "not implemented in this version"
 
 
 class Kind(enum.StrEnum):
@@ -45,7 +44,6 @@ class OptionInfo:
         minimum: the least legal value.
         maximum: the greatest legal value.
         optional: whether ``None`` is a value.
-        available: the values that this version implements, if not all legal ones.
     """
 
     key: str
@@ -56,7 +54,6 @@ class OptionInfo:
     minimum: float | None = None
     maximum: float | None = None
     optional: bool = False
-    available: tuple[int | float, ...] | None = None
 
 
 def option(
@@ -69,10 +66,9 @@ def option(
     choices: tuple[int, ...] | tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
-    available: tuple[int | float, ...] | None = None,
 ) -> Any:
     """A field of `CompileOptions`."""
-    info = OptionInfo(key, kind, help_, effect, choices, minimum, maximum, default is None, available)
+    info = OptionInfo(key, kind, help_, effect, choices, minimum, maximum, default is None)
     return attrs.field(default=default, metadata={"option": info})
 
 

@@ -29,16 +29,6 @@ ADVISED_FRAMES = 10
 """Source: the vendor's option list advises ten frames or more and expects a considerable gain from fifty."""
 
 
-def unavailable(field: str, value: Any) -> str:
-    """What there is instead of a legal value that this version does not implement; empty if it does."""
-    info = FIELDS[field]
-    if info.available is not None and value is not None and value not in info.available:
-        return f"it has {', '.join(f'{entry:g}' for entry in info.available)}"
-    if info.effect is Effect.UNAVAILABLE and value != getattr(CompileOptions(), field):
-        return "leave the option out"
-    return ""
-
-
 def note(field: str, options: CompileOptions) -> str:
     """The note of one option that was set; empty where it has its full effect."""
     parts = [_limit(field, options), _twice(field, options)]
@@ -52,8 +42,6 @@ def placeholder_note(field: str, value: Any, origin: str) -> str:
 
 
 def _limit(field: str, options: CompileOptions) -> str:
-    if missing := unavailable(field, getattr(options, field)):
-        return f"{Effect.UNAVAILABLE}: {missing}"
     if FIELDS[field].effect is Effect.VENDOR_ONLY:
         return str(Effect.VENDOR_ONLY)
     if field in LEVEL_NINE_FLAGS and options.accuracy_level != 9:

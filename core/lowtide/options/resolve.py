@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -12,11 +11,17 @@ from lowtide.errors import OptionError, nearest
 from lowtide.narrow import is_mapping
 from lowtide.options.fields import Effect, Kind, OptionInfo, convert
 from lowtide.options.names import ALIASES, OLD_NAMES, SCRIPT_KEYS
-from lowtide.options.notes import note, placeholder_note, unavailable
+from lowtide.options.notes import note, placeholder_note
 from lowtide.options.schema import FIELDS, CompileOptions
 
 GROUPS = ("advanced_options", "object_detection", "deny_list", "allow_list")
 """Prefixes that files may also hold as mappings: ``advanced_options: {calibration_frames: 20}``."""
+
+NO_FACTOR = -1
+LARGEST_FACTOR = 10
+"""16 bits take four times the multipliers and twice the memory: more is a slip, such as a percentage."""
+
+WIDE = 16
 
 _History = dict[str, list[tuple[str, Any]]]
 """What each field was set to, with the origins, the strongest last."""
@@ -61,15 +66,14 @@ class ResolvedOptions:
     effective: tuple[EffectiveOption, ...]
 
 
-def resolve_options(layers: Iterable[OptionLayer], *, mark_unavailable: bool = False) -> ResolvedOptions:
+def resolve_options(layers: Iterable[OptionLayer]) -> ResolvedOptions:
     """Combine layers, the strongest last; shapes are combined input by input.
 
     Args:
         layers: the options by place.
-        mark_unavailable: mark what is not implemented instead of refusing it, for lists of options.
 
     Raises:
-        OptionError: for unknown names, wrong values, contradictions, and what is not implemented.
+        OptionError: for unknown names, wrong values and contradictions.
     """
     history: _History = {}
     placed: _History = {}
@@ -78,8 +82,6 @@ def resolve_options(layers: Iterable[OptionLayer], *, mark_unavailable: bool = F
             for field, value in _read(values, layer.origin).items():
                 kept.setdefault(field, []).append((layer.origin, value))
     options = CompileOptions(**{field: _combine(field, values) for field, values in history.items()})
-    if not mark_unavailable:
-        _check_available(options, history)
     _check(options, history)
     effective = tuple(_effective(field, options, history, placed) for field in FIELDS)
     return ResolvedOptions(options, effective)
@@ -98,7 +100,7 @@ def _effective(field: str, options: CompileOptions, history: _History, placed: _
         default=getattr(CompileOptions(), field),
         origin=_origin(field, history),
         overridden=weaker,
-        effect=Effect.UNAVAILABLE if unavailable(field, value) else info.effect,
+        effect=info.effect,
         note=said,
     )
 
@@ -208,17 +210,6 @@ def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:
     return (info.key, short, field, *(name for name, meant in ALIASES.items() if meant == field))
 
 
-def _check_available(options: CompileOptions, history: _History) -> None:
-    for field, info in FIELDS.items():
-        value = getattr(options, field)
-        if instead := unavailable(field, value):
-            raise OptionError(
-                f"this version does not implement {reprlib.repr(value)}",
-                place=f"{info.key} ({_origin(field, history)})",
-                hint=instead,
-            )
-
-
 def _check(options: CompileOptions, history: _History) -> None:
     for denied in ("deny_list_layer_type", "deny_list_layer_name"):
         if options.allow_list_layer_name and getattr(options, denied):
@@ -230,3 +221,36 @@ def _check(options: CompileOptions, history: _History) -> None:
             )
     if options.input_optimization and not (options.input_mean or options.input_scale):
         raise OptionError("needs input_mean or input_scale to fold", place="input_optimization")
+    _check_budget(options, history)
+
+
+def _check_budget(options: CompileOptions, history: _History) -> None:
+    factor = options.mixed_precision_factor
+    if factor != NO_FACTOR and not 1 < factor <= LARGEST_FACTOR:
+        raise OptionError(
+            f"expected a number above 1 and up to {LARGEST_FACTOR}, or {NO_FACTOR}; found {factor:g}",
+            place=_place("mixed_precision_factor", history),
+            hint="the latency may grow by this factor over that with 8 bits: 1.2 allows 20 % more",
+        )
+    if factor != NO_FACTOR and options.budget_ms is not None:
+        raise OptionError(
+            "mixed_precision_factor and budget_ms are two budgets",
+            place=f"{_origin('mixed_precision_factor', history)} and {_origin('budget_ms', history)}",
+            hint="give one of them",
+        )
+    if options.front_point is not None and options.goal is not None:
+        raise OptionError(
+            "front_point and goal each choose a point of the front",
+            place=f"{_origin('front_point', history)} and {_origin('goal', history)}",
+            hint="give one of them",
+        )
+    if options.seeks_widths and options.tensor_bits == WIDE:
+        raise OptionError(
+            "mixed precision raises tensors of 8 bits, and tensor_bits is 16",
+            place=_place("tensor_bits", history),
+            hint="leave out tensor_bits, or the budget, goal and point of the front",
+        )
+
+
+def _place(field: str, history: _History) -> str:
+    return f"{FIELDS[field].key} ({_origin(field, history)})"

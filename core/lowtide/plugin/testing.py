@@ -40,6 +40,7 @@ from lowtide.plugin.specs import (
     StatisticSpec,
     TargetSpec,
 )
+from lowtide.plugin.strategy_check import check_strategy
 from lowtide.report.model import Finding
 from lowtide.target import load_target
 
@@ -50,6 +51,7 @@ __all__ = [
     "check_pass",
     "check_plugin",
     "check_statistic",
+    "check_strategy",
     "check_target",
 ]
 

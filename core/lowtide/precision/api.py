@@ -22,12 +22,15 @@ class WeighedPlan:
         latency_ms: estimated time of one frame.
         error: noise by signal of the outputs.
         label: what has 16 bits, in a few words.
+        number: its place on the front, counted from 1; ``None`` for the plan that was returned, where that
+            is not on the front: finished networks differ from what the front tells of them.
         chosen: whether it is the plan that was returned.
     """
 
     latency_ms: float
     error: float
     label: str
+    number: int | None = None
     chosen: bool = False
 
 
@@ -153,7 +156,11 @@ class Oracle(abc.ABC):
 
     @abc.abstractmethod
     def measured(self, plan: PrecisionPlan) -> float:
-        """The error of the finished network, in exact execution; takes a legal plan, and longer than `error`."""
+        """The error of the finished network, in exact execution; takes long, and a legal plan."""
+
+    @abc.abstractmethod
+    def interrupted(self) -> None:
+        """The user stopped the search; what is returned is the best so far."""
 
     @property
     @abc.abstractmethod

@@ -44,7 +44,7 @@ class Lists:
     """What the two lists of a problem mean.
 
     Attributes:
-        outputs: layers with a 16-bit output, each with the name that was given.
+        outputs: layers with a 16-bit output and inputs of the network, each with the name that was given.
         parameters: layers with 16-bit parameters, the same.
         problems: what is wrong with them, in the order of the lists.
     """
@@ -69,12 +69,13 @@ class _Reader:
         self.problems: list[ListProblem] = []
         self.layers = {layer.name: layer for layer in layers(problem.graph)}
         self.names = layer_names(self.layers.values())
+        self.inputs = {value.name for value in problem.graph.inputs}
         self.of_tensor = classes_of_tensors(problem)
         self.refused = refused_layers(problem)
 
     def read(self, option: str, given: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for name, count in Counter(given).items():
+        for name, count in Counter(self.separated(given)).items():
             if count > 1:
                 others = self.legal(option) - set(given)
                 hint = f"is one of them meant to be another layer? {nearest(name, others)}"
@@ -91,8 +92,19 @@ class _Reader:
             found.setdefault(layer, name)
         return found
 
+    def separated(self, given: Sequence[str]) -> list[str]:
+        """Names at semicolons, where that makes known names of an unknown one: those of TFLite hold some."""
+        made: list[str] = []
+        for name in given:
+            parts = [part.strip() for part in name.split(";") if part.strip()]
+            known = name in self.names or not all(part in self.names for part in parts)
+            made += [name] if known else parts
+        return made
+
     def layer(self, option: str, name: str) -> str | None:
-        """The layer that a name means, ``None`` where it may not have 16 bits."""
+        """The layer or input that a name means, ``None`` where it may not have 16 bits."""
+        if option == OUTPUTS and name in self.inputs and name in self.of_tensor:
+            return name
         hits = sorted(self.names.get(name, ()))
         wrong = self.wrong(option, name, hits)
         if wrong is None:

@@ -155,7 +155,7 @@ def _make_room(  # noqa: PLR0917 - all of them decide on the scale
     factors = reach / (((1 << (bits - 1)) - 1) / 2)
     if bias is not None:
         steps = np.abs(_bias_steps(bias, activation, quant))
-        room = most_bias_steps(request, wide=wide)
+        room: float = most_bias_steps(request, wide=wide)
         if room == SPLIT_BIAS_LIMIT and len(quant.scale) > 1:
             coarsest = activation.scale[0] * max(quant.scale)
             room = split_room(float(np.abs(bias).max(initial=0.0)) / coarsest)

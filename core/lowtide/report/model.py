@@ -132,6 +132,7 @@ class LayerReport:
         reason: why it runs on the host; empty on the accelerator.
         bits: width of its output codes.
         weight_bits: width of its weight codes.
+        width_reason: why the strategy gave it 16 bits; empty where it did not, or did not say.
         dtype: of its output codes.
         scale: of its output.
         range: the calibrated range of its output.
@@ -155,6 +156,7 @@ class LayerReport:
     subgraph: int | None = None
     bits: int | None = None
     weight_bits: int | None = None
+    width_reason: str = ""
     weight_scales: int = 0
     dtype: str = ""
     scale: float | None = None
@@ -253,6 +255,8 @@ class FrontPoint:
         latency_ms: estimated time of one frame.
         error_db: SQNR at the outputs in dB; more is better.
         label: what is in 16 bits, in a few words.
+        number: what the option front_point takes for it; ``None`` for a point that is chosen and not on the
+            front.
         chosen: whether the compiled network has this assignment.
     """
 
@@ -260,6 +264,7 @@ class FrontPoint:
     error_db: float
     label: str
     chosen: bool
+    number: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -298,6 +303,8 @@ class Report:
         findings: causes of the largest errors, the worst layer first.
         steps: what the accuracy recipe tried, in order.
         front: the assignments of widths that mixed precision weighed, the fastest first.
+        search_passes: what the search for widths cost, in runs of the network for each calibration frame;
+            ``None`` without a search.
         sections: texts that plugins add, by title.
     """
 
@@ -317,6 +324,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     steps: tuple[StepReport, ...] = ()
     front: tuple[FrontPoint, ...] = ()
+    search_passes: float | None = None
     passes: tuple[PassReport, ...]
     diagnostics: tuple[Diagnostic, ...]
     times: tuple[StageTime, ...]

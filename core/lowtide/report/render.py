@@ -42,6 +42,11 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
         parts.append(_host(host))
     if report.front:
         parts.append(_front(report.front))
+    if any(layer.width_reason for layer in report.layers):
+        parts.append(_widths([layer for layer in report.layers if layer.width_reason]))
+    if report.search_passes is not None:
+        runs = f"the search for widths took {report.search_passes:.1f} runs of the network for each frame"
+        parts.append(Text(runs, style="dim"))
     if report.steps:
         parts.append(_steps(report.steps))
     parts += [_passes(report.passes), _options(report.options), _times(report)]
@@ -124,16 +129,28 @@ def _host(layers: Sequence[LayerReport]) -> RenderableType:
 
 def _front(front: Sequence[FrontPoint]) -> RenderableType:
     """The assignments from the fastest to the most exact; of many, some evenly spread and the chosen one."""
-    table = new_table("widths that were weighed", "", "in 16 bits", right=("ms", "SQNR dB"))
+    table = new_table("widths that were weighed", "point", "", "in 16 bits", right=("ms", "SQNR dB"))
     ordered = sorted(front, key=lambda point: (point.latency_ms, point.error_db))
     step = max(1, (len(ordered) - 1) / (WORST - 1))
     spread = {round(index * step) for index in range(WORST)}
     for index, point in enumerate(ordered):
         if point.chosen or index in spread:
             mark = Text("chosen", style="bold") if point.chosen else Text()
-            table.add_row(mark, Text(point.label), milliseconds(point.latency_ms), db(point.error_db))
+            number = "" if point.number is None else str(point.number)
+            figures = milliseconds(point.latency_ms), db(point.error_db)
+            table.add_row(number, mark, Text(point.label), *figures)
     if table.row_count < len(ordered):
-        table.add_row("", f"and {len(ordered) - table.row_count} more in report.json", "", "")
+        table.add_row("", "", f"and {len(ordered) - table.row_count} more in report.json", "", "")
+    return table
+
+
+def _widths(layers: Sequence[LayerReport]) -> RenderableType:
+    table = new_table("in 16 bits", "layer", "why", right=("output", "weights"))
+    for layer in layers[:WORST]:
+        figures = (str(bits) if bits else "-" for bits in (layer.bits, layer.weight_bits))
+        table.add_row(Text(short_name(layer.name)), Text(layer.width_reason), *figures)
+    if len(layers) > WORST:
+        table.add_row(f"and {len(layers) - WORST} more", "report.json has all", "", "")
     return table
 
 

@@ -94,7 +94,7 @@ def tune(
     force: bool = False,
     stopped: Callable[[], bool] = bool,
 ) -> TuneResult:
-    """Try the ladder of a device, keep what frames that were set aside approve of, leave the best in a folder.
+    """Try the ladder of a device, keep what frames set aside approve of, leave the best in a folder.
 
     Args:
         model: a model file, or a graph.
@@ -107,7 +107,7 @@ def tune(
         time_budget: seconds of wall time; the first configuration is finished in any case.
         frames: how many frames to learn from; by default half of them.
         labels: where labels are, for data that does not bring them.
-        options: options by name, or several layers of them, the strongest last; no rung changes what they set.
+        options: options by name, or several layers, the strongest last; no rung changes what they set.
         preprocess: how images become arrays.
         cache: where statistics are kept.
         registry: the plugins.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import yaml
@@ -102,7 +102,8 @@ class Record:
     def add(self, entry: Tried, options_file: Mapping[str, Any]) -> None:
         """One more configuration, with its options file."""
         self.tried.append(entry)
-        self.files[entry.file] = yaml.safe_dump(dict(options_file), sort_keys=True, allow_unicode=True)
+        dump: Callable[..., str] = cast(Any, yaml.safe_dump)
+        self.files[entry.file] = dump(dict(options_file), sort_keys=True, allow_unicode=True)
 
     def write(self, folder: Path) -> None:
         """Write record and options files into an output folder, each file in one step."""
@@ -152,7 +153,7 @@ def load_record(folder: Path, key: Mapping[str, str | None]) -> Record | None:
     try:
         found: object = json.loads(path.read_text("utf-8"))
         if not is_mapping(found) or found.get("version") != VERSION:
-            raise ValueError("another version")
+            raise ValueError("another version")  # noqa: TRY301 - it joins what reading raises
         before = {str(name): value for name, value in found["key"].items()}
         known = {str(name): _known(entry) for name, entry in found["known"].items()}
         float_metric = None if found["float"] is None else float(found["float"])

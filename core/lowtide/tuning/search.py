@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ class Search:
         write_output(self.result[1], self.folder, force=True, beside=self.record.write)
 
 
-def front(tried: Iterator[Tried] | list[Tried]) -> list[Tried]:
+def front(tried: Iterable[Tried]) -> list[Tried]:
     """The configurations that no other is better than in both latency and output error, the fastest first."""
     points = [(entry, entry.figures) for entry in tried if entry.figures is not None]
     found = [

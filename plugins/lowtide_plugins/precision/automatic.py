@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import attrs
 
 from lowtide.errors import DataError, OptionError
-from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
+from lowtide.precision import (
+    Budget,
+    Costs,
+    Oracle,
+    PrecisionPlan,
+    PrecisionProblem,
+    PrecisionStrategy,
+    widest_plan,
+)
 from lowtide.precision.lists import OUTPUTS, PARAMETERS
 from lowtide_plugins.precision.choice import NARROW
 from lowtide_plugins.precision.manual import Manual
 from lowtide_plugins.precision.search import Search
-from lowtide_plugins.precision.thumb import with_dragged
+from lowtide_plugins.precision.telling import reasons, weighed
 
 
 @attrs.frozen(kw_only=True)
 class Automatic(PrecisionStrategy):
     """Finds the classes and parameters for which 16 bits are worth most under a latency budget.
 
-    What 8 bits cost each of them is measured with all others in 16 bits, where errors add up. An integer
-    program gives the best plan under the budget; around that plan everything is measured and solved again,
-    since errors do not quite add up there. The best plans, 8 bits, and the rule of thumb are then finished,
-    with all that the recipe does, and the one with the least error in exact execution is taken. Layers of the
-    two 16-bit lists have 16 bits in any case.
+    What 8 bits cost each of them is measured with all others in 16 bits. An integer program gives the best
+    plan under the budget; around that plan everything is measured and solved again, since errors do not
+    quite add up. The best plans, 8 bits, and the rule of thumb are then finished, with all that the recipe
+    does, and the one with the least error in exact execution is taken. Layers of the two 16-bit lists have
+    16 bits in any case. An interrupt ends the search with the best plan so far.
     """
 
     name: ClassVar[str] = "automatic"
@@ -34,45 +43,64 @@ class Automatic(PrecisionStrategy):
         Raises:
             DataError: without frames.
         """
-        if problem.costs is None:
-            raise OptionError(
-                f"{problem.target.name} has no latency model, and automatic weighs error against latency",
-                place="strategy",
-                hint="name the layers in advanced_options:output_feature_16bit_names_list",
-            )
-        if problem.oracle is None:
-            raise DataError(
-                "automatic measures what widths are worth, and no calibration data is given",
-                hint="--data FOLDER, FILE.npz or module:function",
-            )
-        if problem.options.tensor_bits != NARROW:
-            raise OptionError(
-                f"automatic raises 8-bit tensors, found {problem.options.tensor_bits}", place="tensor_bits"
-            )
+        costs, oracle = _needs(problem)
+        listed = Manual().plan(problem)
+        forced = attrs.evolve(listed, reasons={})
         budget, number = problem.budget, problem.options.front_point
-        if budget is None and problem.goal is None and number is None:
-            raise OptionError(
-                "automatic needs a budget or a goal",
-                place="strategy",
-                hint="advanced_options:mixed_precision_factor=1.2, budget_ms, or goal='sqnr>=30'",
-            )
-        forced = with_dragged(problem, Manual().plan(problem))
-        ms = budget.ms if budget is not None else None
-        if budget is not None and number is None and not budget.holds(problem.costs.ms(forced)):
-            raise OptionError(
-                f"the layers that are listed take {problem.costs.ms(forced):.4g} ms, the budget is {budget.text}",
-                place=OUTPUTS if problem.options.output_feature_16bit_names_list else PARAMETERS,
-                hint="list fewer layers, or raise the budget",
-            )
-        search = Search(problem, problem.costs, problem.oracle, forced)
+        if budget is not None and number is None:
+            _check_listed(problem, costs.ms(forced), budget)
+        if budget is not None and number is None and problem.goal is None:
+            widest = widest_plan(problem)
+            if budget.holds(costs.ms(widest)):
+                everything = {
+                    group.name: f"16 bit because all fits into {budget.text}" for group in problem.classes
+                }
+                return attrs.evolve(widest, reasons=everything)
+        search = Search(problem, costs, oracle, forced)
+        why: dict[str, str] = {}
         try:
             if number is not None:
-                search.front_point(number, ms)
+                search.front_point(number, budget)
             elif problem.goal is not None:
-                search.for_goal(problem.goal, float("inf") if ms is None else ms)
-            elif ms is not None:
-                search.under_budget(ms)
+                search.for_goal(problem.goal, budget or Budget(math.inf, "none"))
+            elif budget is not None:
+                search.under_budget(budget)
         except KeyboardInterrupt:
-            return attrs.evolve(search.best, reasons={"": "the search was interrupted"})
-        reasons = {**search.reasons(), **Manual().plan(problem).reasons}
-        return attrs.evolve(search.best, reasons=reasons, front=search.weighed())
+            oracle.interrupted()
+        why = {**reasons(problem, search.best, search.noise), **listed.reasons}
+        return attrs.evolve(search.best, reasons=why, front=weighed(search))
+
+
+def _needs(problem: PrecisionProblem) -> tuple[Costs, Oracle]:
+    """What a search cannot do without."""
+    if problem.options.tensor_bits != NARROW:
+        raise OptionError(
+            f"automatic raises 8-bit tensors, found {problem.options.tensor_bits}", place="tensor_bits"
+        )
+    if problem.costs is None:
+        raise OptionError(
+            f"{problem.target.name} has no latency model, and automatic weighs error against latency",
+            place="strategy",
+            hint="name the layers in advanced_options:output_feature_16bit_names_list",
+        )
+    if problem.budget is None and problem.goal is None and problem.options.front_point is None:
+        raise OptionError(
+            "automatic needs a budget or a goal",
+            place="strategy",
+            hint="advanced_options:mixed_precision_factor=1.2, budget_ms, or goal=sqnr>=30",
+        )
+    if problem.oracle is None:
+        raise DataError(
+            "automatic measures what widths are worth, and no calibration data is given",
+            hint="--data FOLDER, FILE.npz or module:function",
+        )
+    return problem.costs, problem.oracle
+
+
+def _check_listed(problem: PrecisionProblem, ms: float, budget: Budget) -> None:
+    if not budget.holds(ms):
+        raise OptionError(
+            f"the layers that are listed take {ms:.4g} ms, the budget is {budget.text}",
+            place=OUTPUTS if problem.options.output_feature_16bit_names_list else PARAMETERS,
+            hint="list fewer layers, or raise the budget",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ GAP = 1e-4
 """How far from the optimum the solver may stop, relative to it."""
 
 ROUNDS = 3
-"""How often the program is solved anew with what each width is worth beside the others of the last solution."""
+"""How often the program is solved anew with what each width is worth beside those of the last solution."""
 
 FRUGAL = 1e-6
 """What 16 bits everywhere weigh beside the error of 8 bits: of equally good plans the faster is taken."""
@@ -128,7 +129,8 @@ class Choice:
         for term in self._terms:
             for variable in term.variables:
                 alone[variable] += max(term.added.values()) / len(term.variables)
-        return alone / alone.sum()
+        shares: Array = alone / alone.sum()
+        return shares
 
     def added_ms(self, values: Array) -> float:
         """What the values of the variables cost beside 8 bits."""
@@ -189,7 +191,9 @@ class Choice:
         return moves
 
     def _solve(self, worth: Array, added_ms: float) -> Array | None:
-        from scipy import optimize, sparse  # noqa: PLC0415 - takes long to import, and few compiles need it
+        # Takes long to import, and few compiles need it.
+        optimize: Any = importlib.import_module("scipy.optimize")
+        sparse: Any = importlib.import_module("scipy.sparse")
 
         count = len(self.names)
         entries: list[tuple[int, int, float]] = []
@@ -273,6 +277,9 @@ class Choice:
 
     def _values(self, plan: PrecisionPlan) -> Array:
         return np.array(
-            [(plan.activations if kind == "activations" else plan.weights)[name] == WIDE for kind, name in self.names],
+            [
+                (plan.activations if kind == "activations" else plan.weights)[name] == WIDE
+                for kind, name in self.names
+            ],
             float,
         )

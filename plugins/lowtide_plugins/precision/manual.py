@@ -45,8 +45,11 @@ class Manual(PrecisionStrategy):
         weights: dict[str, int] = {}
         for layer in layers(problem.graph):
             if problem.placement.on_accelerator(layer.name):
-                wide = layer.name in lists.parameters or activations.get(layer.output.name) == WIDE
-                weights[layer.name] = WIDE if wide else bits
+                wide = any(activations.get(value.name) == WIDE for value in layer.outputs)
+                listed = lists.parameters.get(layer.name)
+                weights[layer.name] = WIDE if wide or listed else bits
+                if listed and not wide:
+                    raised[layer.name] = f"16-bit parameters because {listed} is listed"
         return PrecisionPlan(activations, weights, raised)
 
 
@@ -67,9 +70,10 @@ def _raised(problem: PrecisionProblem, lists: Lists) -> dict[str, str]:
     """The names of the classes that get 16 bits, and why."""
     of_tensor = classes_of_tensors(problem)
     reasons: dict[str, str] = {}
-    for layer in layers(problem.graph):
-        given = lists.outputs.get(layer.name)
-        for value in layer.outputs if given else ():
+    tensors = {layer.name: layer.outputs for layer in layers(problem.graph)}
+    tensors |= {value.name: (value,) for value in problem.graph.inputs}
+    for name, given in lists.outputs.items():
+        for value in tensors[name]:
             group = of_tensor.get(value.name)
             if group is not None:
                 ties = f", which {', '.join(group.ties[:3])} ties" if len(group.tensors) > 1 else ""

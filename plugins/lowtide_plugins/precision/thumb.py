@@ -28,16 +28,10 @@ def rule_of_thumb(problem: PrecisionProblem, forced: PrecisionPlan) -> Precision
     for group in problem.classes:
         if group.name in raised and widest.activations[group.name] == WIDE:
             activations.update(dict.fromkeys(group.tensors, WIDE))
-    return with_dragged(problem, PrecisionPlan(activations, weights))
-
-
-def with_dragged(problem: PrecisionProblem, plan: PrecisionPlan) -> PrecisionPlan:
-    """The plan with 16-bit parameters behind every 16-bit output."""
-    weights = dict(plan.weights)
-    for layer in layers(problem.graph):
-        if layer.name in weights and any(plan.activations.get(value.name) == WIDE for value in layer.outputs):
+    for layer in found:
+        if layer.name in weights and any(activations.get(value.name) == WIDE for value in layer.outputs):
             weights[layer.name] = WIDE
-    return PrecisionPlan(plan.activations, weights)
+    return PrecisionPlan(activations, weights)
 
 
 def _has_weights(layer: Layer) -> bool:

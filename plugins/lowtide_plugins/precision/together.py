@@ -42,13 +42,13 @@ class Together:
         return own / (own.sum() or 1.0)
 
     def beside(self, narrow: Array) -> Array:
-        """What each width is worth where others are narrow, as shares; the error is the sum of the narrow ones.
+        """What each width is worth beside narrow ones, in shares: those of narrow ones sum up to the error.
 
         Args:
             narrow: 1 for 8 bits, 0 for 16.
         """
         own = np.diag(self._products)
-        # A narrow width has its part of the sum; a wide one would bring its own error and what it has in common.
+        # A wide width would bring its own error and what it has in common with the narrow ones.
         worth = np.where(narrow > 0, self._products @ narrow, 2 * (self._products @ narrow) + own)
         return worth / (own.sum() or 1.0)
 

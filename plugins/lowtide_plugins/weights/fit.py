@@ -169,7 +169,7 @@ class Evidence:
         centred = (wanted - mean).astype(np.float32)
         cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
         matrix = moments + hold * np.eye(size)
-        solved = np.linalg.solve(matrix, (cross + hold * self.weights).transpose(0, 2, 1))
+        solved: Array = np.linalg.solve(matrix, (cross + hold * self.weights).transpose(0, 2, 1))
         return np.asarray(solved.transpose(0, 2, 1))
 
     def _strength(self) -> float | None:

@@ -56,7 +56,7 @@ class ScaleChoice:
         if len(self.quant.scale) == 1:
             best = int((errors * self.gains).sum(axis=(1, 2)).argmin())
             return (_stored(tried[best][0]),)
-        best_of = errors.reshape(len(tried), -1).argmin(axis=0)
+        best_of: Array = errors.reshape(len(tried), -1).argmin(axis=0)
         return self._together([float(tried[best][at]) for at, best in enumerate(best_of)])
 
     def scales_for(self, limit: float) -> tuple[float, ...]:

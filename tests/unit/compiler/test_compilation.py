@@ -150,7 +150,18 @@ def test_the_end_of_a_compile_is_announced_once_and_not_after_a_failure() -> Non
 
 def test_stages_are_timed_in_the_order_in_which_they_run(result: CompileResult) -> None:
     stages = [stage.stage for stage in result.report.times]
-    before = ["import", "prepare", "place", "collect", "calibrate", "solve", "try", "weights"]
+    before = [
+        "import",
+        "prepare",
+        "place",
+        "collect",
+        "calibrate",
+        "solve",
+        "try",
+        "scales",
+        "condition",
+        "weights",
+    ]
     assert stages == [*before, "measure", "verify"]
 
 

@@ -9,14 +9,13 @@ import attrs
 import numpy as np
 import pytest
 
-import lowtide
 from lowtide.compiler.floats import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
 from lowtide.data import InputSpec, open_data
 from lowtide.errors import OptionError, PassError, UnknownNameError
-from lowtide.ir import Constant, Graph
+from lowtide.ir import Constant, Graph, print_graph
 from lowtide.options import CompileOptions, OptionLayer
 from lowtide.passes import Pass, PassContext, PassOutcome
 from lowtide.plugin import PassSpec, Provider, Registry, discover, hookimpl
@@ -183,4 +182,4 @@ def test_two_compiles_try_the_same_and_end_with_the_same(registry: Registry) -> 
     first, second = (compilation(registry, recipe) for _ in range(2))
     strip = [attrs.evolve(trial, seconds=0.0) for trial in first.trials]
     assert strip == [attrs.evolve(trial, seconds=0.0) for trial in second.trials]
-    assert lowtide.ir.print_graph(first.graph) == lowtide.ir.print_graph(second.graph)
+    assert print_graph(first.graph) == print_graph(second.graph)

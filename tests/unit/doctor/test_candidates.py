@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +34,7 @@ def test_the_preprocessing_of_a_candidate_gives_its_numbers(candidate: Candidate
     np.testing.assert_allclose(after, expected, atol=1e-4 * scale, rtol=1e-4)
 
 
-def _with(given: Preprocess, layout: object) -> Preprocess:
+def _with(given: Preprocess, layout: Any) -> Preprocess:
     import attrs
 
     return attrs.evolve(given, layout=layout)

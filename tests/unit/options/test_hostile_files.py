@@ -58,7 +58,7 @@ QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 def use(path: Path) -> None:
     """Everything that a command does with an options file before it reads a model."""
     loaded = load_options_file(path)
-    resolve_options([loaded.layer], mark_unavailable=True)
+    resolve_options([loaded.layer])
     if loaded.preprocess:
         Preprocess.from_mapping(loaded.preprocess, place=str(path))
     loaded.find_model()

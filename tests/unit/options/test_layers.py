@@ -83,9 +83,9 @@ def test_numbers_without_a_meaning_are_refused(key: str, value: Any) -> None:
         resolve({key: value})
 
 
-def test_what_is_not_implemented_is_refused_with_its_origin() -> None:
+def test_a_wrong_factor_is_refused_with_its_origin() -> None:
     with pytest.raises(OptionError, match=r"advanced_options:mixed_precision_factor \(layer 1\)"):
-        resolve({}, {"mixed_precision_factor": 1.2})
+        resolve({}, {"mixed_precision_factor": 0.5})
 
 
 def test_what_becomes_of_a_quantized_model_is_chosen_by_word() -> None:

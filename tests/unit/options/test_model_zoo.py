@@ -29,7 +29,7 @@ def write(folder: Path, session: object, **blocks: object) -> LoadedOptions:
 
 
 def effective(*layers: OptionLayer) -> dict[str, EffectiveOption]:
-    resolved = resolve_options(layers, mark_unavailable=True)
+    resolved = resolve_options(layers)
     return {option.key: option for option in resolved.effective}
 
 
@@ -159,19 +159,12 @@ def test_a_session_that_is_not_understood_names_file_and_key(
     assert words in str(caught.value)
 
 
-def test_what_is_not_implemented_can_be_marked_instead_of_refused() -> None:
-    layer = OptionLayer("x", {"mixed_precision_factor": 1.5, "params_16bit_names_list": "b a b"})
-    found = effective(layer)
-    level, names = (
-        found["advanced_options:mixed_precision_factor"],
-        found["advanced_options:params_16bit_names_list"],
-    )
-    assert (level.value, level.effect) == (1.5, Effect.UNAVAILABLE)
-    assert level.note == "not implemented in this version: it has -1"
+def test_names_that_are_listed_twice_are_noted() -> None:
+    names = effective(OptionLayer("x", {"params_16bit_names_list": "b a b"}))[
+        "advanced_options:params_16bit_names_list"
+    ]
     assert (names.value, names.effect) == (("b", "a", "b"), Effect.USED)
     assert "named more than once: b" in names.note
-    with pytest.raises(OptionError, match=r"mixed_precision_factor \(x\).*it has -1"):
-        resolve_options([layer])
 
 
 def published() -> list[Any]:

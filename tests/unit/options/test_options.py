@@ -119,9 +119,34 @@ def test_two_spellings_of_one_option_may_not_disagree() -> None:
         resolve({key: 1, "quantization_scale_type": 0})
 
 
-def test_what_this_version_does_not_implement_is_refused_with_what_it_has() -> None:
-    with pytest.raises(OptionError, match="does not implement"):
-        resolve({"mixed_precision_factor": 1.2})
+@pytest.mark.parametrize("factor", [1, 0.8, 0, -2, 120])
+def test_a_factor_that_allows_nothing_or_is_a_slip_is_refused(factor: float) -> None:
+    with pytest.raises(OptionError, match=r"above 1 and up to 10.*20 %"):
+        resolve({"mixed_precision_factor": factor})
+
+
+def test_a_factor_of_minus_one_is_none() -> None:
+    assert resolve({"mixed_precision_factor": -1}).chosen_strategy == "uniform"
+
+
+@pytest.mark.parametrize(
+    "options", [{"mixed_precision_factor": 1.2}, {"budget_ms": 3}, {"goal": "sqnr>=30"}, {"front_point": 2}]
+)
+def test_a_budget_a_goal_or_a_point_of_the_front_asks_for_the_automatic_strategy(
+    options: dict[str, Any],
+) -> None:
+    assert resolve(options).chosen_strategy == "automatic"
+    assert resolve({**options, "strategy": "manual"}).chosen_strategy == "manual"
+    with pytest.raises(OptionError, match="tensor_bits is 16"):
+        resolve({**options, "tensor_bits": 16})
+
+
+@pytest.mark.parametrize(
+    "options", [{"mixed_precision_factor": 1.2, "budget_ms": 3}, {"goal": "sqnr>=30", "front_point": 2}]
+)
+def test_two_ways_to_choose_the_same_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="give one of them"):
+        resolve(options)
 
 
 def test_lists_that_exclude_each_other_are_refused() -> None:

@@ -27,6 +27,8 @@ class Options:
     allow_list_layer_name: tuple[str, ...] = ()
     max_num_subgraphs: int | None = None
     tensor_bits: int = 8
+    meta_layers_names_list: str = ""
+    post_processing: str = "host"
 
 
 def ranges_of(graph: Graph, feeds: list[dict[str, NDArray[Any]]]) -> dict[str, Range]:

@@ -10,6 +10,7 @@ from lowtide.ir import Constant, DType, Graph, TensorType, verify
 from lowtide.ir.shapes import infer_types
 from lowtide.quantize.operands import mac_operands
 from lowtide.runtime import Session, to_model
+from support import needs_integer_kernels
 from unit.quantize.solving import quant, solved
 
 RULES = [("generic", 4), ("am68a", 4), ("tda4vm", 1), ("tda4vm", 0)]
@@ -77,6 +78,7 @@ def test_solved_graphs_obey_the_format_of_their_rule(seed: int, rule: tuple[str,
         assert written.is_symmetric
 
 
+@needs_integer_kernels
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_integer_kernels_of_onnx_runtime_agree_within_one_step(seed: int, rule: tuple[str, int]) -> None:

@@ -12,6 +12,7 @@ from lowtide.calibrate import Range
 from lowtide.errors import QuantizationError
 from lowtide.ir import AttributeValue, Constant, DType, Graph, TensorType, Value, parse_graph
 from lowtide.runtime import Session, to_model
+from support import needs_integer_kernels
 from unit.quantize.solving import Options, quant, solved
 
 
@@ -82,6 +83,7 @@ def test_the_quantized_network_stays_close_to_the_float_one(
     assert sqnr(graph, fixed, feeds) > least
 
 
+@needs_integer_kernels
 @pytest.mark.parametrize(("target", "number"), [("generic", 4), ("tda4vm", 1)])
 def test_the_model_runs_on_the_default_session_of_onnx_runtime_within_a_few_steps(
     target: str, number: int

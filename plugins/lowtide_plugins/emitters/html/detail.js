@@ -22,6 +22,7 @@ function openDetail(layer) {
       ["calibrated range", layer.range && span(layer.range)],
       ["codes span", layer.clip && span(layer.clip)],
       ["weights", layer.weight_bits && weightCell(layer)],
+      ["width", layer.width_reason || null],
       ["SQNR alone", db(layer.alone)],
       ["SQNR in sum", db(layer.sum)],
       ["largest error", figure(layer.largest)],

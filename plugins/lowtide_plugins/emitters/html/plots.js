@@ -147,7 +147,7 @@ function frontSection() {
     });
     root.append(svg("path", { class: "line-front", d: path(finite.map((point) => [toX(point.latency_ms), toY(number(point.error_db))])) }));
     for (const point of finite) {
-      const rows = [["latency", millis(point.latency_ms)], ["SQNR", db(number(point.error_db))]];
+      const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms)], ["SQNR", db(number(point.error_db))]];
       const place = { cx: toX(point.latency_ms), cy: toY(number(point.error_db)) };
       if (point.chosen) {
         const right = place.cx > width * 0.7;
@@ -170,8 +170,8 @@ function frontSection() {
     el("p", { class: "quiet" }, "Every point is an assignment of widths: what it costs against what it keeps."),
     finite.length ? chart : null,
     el("details", null, el("summary", null, count(front.length, "assignment")), plainTable(
-      ["", "in 16 bits", ">latency", ">SQNR dB"],
-      front.map((point) => [point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), db(number(point.error_db))]),
+      ["point", "", "in 16 bits", ">latency", ">SQNR dB"],
+      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), db(number(point.error_db))]),
     )),
   );
 }

@@ -1,0 +1,66 @@
+"""What a search tells of its plans: labels, reasons, the front."""
+
+from __future__ import annotations
+
+from lowtide.ir import layers
+from lowtide.precision import (
+    WIDE,
+    PrecisionPlan,
+    PrecisionProblem,
+    Sensitivities,
+    WeighedPlan,
+    has_parameters,
+)
+from lowtide_plugins.precision.search import Search
+
+
+def weighed(search: Search) -> tuple[WeighedPlan, ...]:
+    """The front, with the plan that was taken."""
+    front = search.front()
+    numbers = {id(point): number for number, point in enumerate(front, 1)}
+    taken = [point for point in search.points if point.plan.same_widths(search.best)]
+    shown = {id(point): point for point in (*front, *taken)}
+    return tuple(
+        WeighedPlan(
+            latency_ms=point.ms,
+            error=point.error,
+            label=label(search.problem, point.plan),
+            number=numbers.get(id(point)),
+            chosen=point.plan.same_widths(search.best),
+        )
+        for point in sorted(shown.values(), key=lambda point: (point.ms, point.error))
+    )
+
+
+def label(problem: PrecisionProblem, plan: PrecisionPlan) -> str:
+    """How much of a network has 16 bits."""
+    with_codes = [group for group in problem.classes if plan.activations[group.name] == WIDE]
+    own = [layer for layer in layers(problem.graph) if layer.name in plan.weights and has_parameters(layer)]
+    wide = [layer for layer in own if plan.weights[layer.name] == WIDE]
+    if not with_codes and not wide:
+        return "8 bits"
+    if len(with_codes) == len(problem.classes) and len(wide) == len(own):
+        return "16 bits"
+    return f"{len(with_codes)} of {len(problem.classes)} classes, weights of {len(wide)} of {len(own)} layers"
+
+
+def reasons(problem: PrecisionProblem, plan: PrecisionPlan, noise: Sensitivities) -> dict[str, str]:
+    """Why classes, and parameters alone, have 16 bits."""
+    every = (*noise.activations.values(), *noise.weights.values())
+    total = sum(max(entry, 0.0) for entry in every) or 1.0
+    found: dict[str, str] = {}
+    for group in problem.classes:
+        if plan.activations[group.name] == WIDE:
+            worth = _worth(noise.activations.get(group.name, 0.0) / total)
+            ties = f", which {', '.join(group.ties[:3])} ties" if len(group.tensors) > 1 else ""
+            found[group.name] = f"16 bit because 8 in {group.name}{ties} make {worth} of the error"
+    for layer in layers(problem.graph):
+        alone = plan.activations.get(layer.output.name) != WIDE and layer.name in noise.weights
+        if alone and plan.weights.get(layer.name) == WIDE:
+            worth = _worth(noise.weights[layer.name] / total)
+            found[layer.name] = f"16-bit parameters because 8 make {worth} of the error"
+    return found
+
+
+def _worth(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
