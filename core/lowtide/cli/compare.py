@@ -12,7 +12,7 @@ from rich.text import Text
 from lowtide.cli.context import stdout
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import load_output
-from lowtide.compiler.run import FIXED_MODES, Mode
+from lowtide.compiler.run import MODES, Mode
 from lowtide.compiler.vectors import LayerDifference, compare_vectors
 from lowtide.errors import short_name
 from lowtide.measure import Measurement, measure_exact_layers, measure_layers
@@ -29,10 +29,10 @@ GATE_MISSED = 1
 @option_options
 @click.option(
     "--mode",
-    type=click.Choice(FIXED_MODES),
+    type=click.Choice(MODES),
     default="exact",
     show_default=True,
-    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes.",
+    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes; float: the network before.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -65,7 +65,8 @@ def command(
                 saved.reference, saved.graph, profile, host, source, progress=progress.advance
             )
         else:
-            measurement = measure_layers(saved.reference, saved.graph, source, progress=progress.advance)
+            other = saved.reference if mode == "float" else saved.graph
+            measurement = measure_layers(saved.reference, other, source, progress=progress.advance)
     if as_json:
         click.echo(json_text(_plain(measurement)), nl=False)
     else:

@@ -14,7 +14,7 @@ from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.gates import gates_of, judge, metric_names, require_option
 from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
 from lowtide.compiler.output import SavedOutput, load_output
-from lowtide.compiler.run import FIXED_MODES, Mode, session_of
+from lowtide.compiler.run import MODES, Mode, session_of
 from lowtide.errors import OptionError
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.measure.gates import FIGURES, PLACE, Gate
@@ -37,10 +37,10 @@ from lowtide.report.terminal import new_table
 @require_option
 @click.option(
     "--mode",
-    type=click.Choice(FIXED_MODES),
+    type=click.Choice(MODES),
     default="exact",
     show_default=True,
-    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes.",
+    help="exact: as the device computes; qdq: as ONNX Runtime emulates the codes; float: the network before.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
@@ -74,7 +74,7 @@ def command(
     metrics: list[type[Metric]] = [registry.load(MetricSpec, name) for name in names]
     with progress_bars() as progress:
         progress.stage("evaluate")
-        fixed = session_of(saved.graph, mode, saved.device)
+        fixed = session_of(saved.reference if mode == "float" else saved.graph, mode, saved.device)
         found = evaluate(saved.reference, fixed, source, metrics, progress=progress.advance)
     if as_json:
         shown = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}

@@ -16,8 +16,6 @@ from lowtide.runtime import Runner, Session, in_flight, to_model
 
 Mode = Literal["float", "qdq", "exact"]
 MODES: tuple[Mode, ...] = ("float", "qdq", "exact")
-FIXED_MODES: tuple[Mode, ...] = ("exact", "qdq")
-"""Modes of the quantized network, that which counts first."""
 
 
 @attrs.frozen

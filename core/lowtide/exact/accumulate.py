@@ -7,114 +7,28 @@ are summed. Parts are added in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
 
-from lowtide.exact.builder import PROVEN, Builder, limits
+from lowtide.exact.builder import PROVEN, Builder
+from lowtide.exact.product import (
+    PLANAR,
+    Accumulator,
+    Product,
+    along_channels,
+    attributes_of,
+    multiply,
+    reach_of,
+)
 from lowtide.ir import Array, Node
-from lowtide.quantize.numbers import bias_scales
-from lowtide.quantize.operands import MacOperands, by_output_channel
 
 BYTE = 256
 
-PLANAR = 4
-"""Axes of ``[N, C, H, W]``."""
-
-
-@attrs.frozen
-class Accumulator:
-    """The sums of a layer.
-
-    Attributes:
-        name: the tensor.
-        wide: whether it is float64.
-        bound: the largest magnitude that it can have, the bias included.
-        channels: how many there are along axis 1; 0 where channels are not there.
-        planes: the same for ``[N, C, H, W]``, else 0.
-        negative: whether it may be negative.
-    """
-
-    name: str
-    wide: bool
-    bound: float
-    channels: int = 0
-    planes: int = 0
-    negative: bool = True
-
-
-@attrs.frozen(eq=False)
-class Product:
-    """A multiply-accumulate node whose operands have codes.
-
-    Attributes:
-        node: Conv, ConvTranspose, Gemm or MatMul with constant weights.
-        source: the tensor with the codes of the activation, less the zero point.
-        window: the lowest and highest of these; 0 lies between.
-        weights: int64, in the layout of the node, less their zero point.
-        bias: int64 ``[C_out]`` in units of the accumulator.
-    """
-
-    node: Node
-    source: str
-    window: tuple[int, int]
-    weights: Array
-    bias: Array
-
-    @property
-    def channels(self) -> int:
-        """How many channels the result has along axis 1; 0 where they are elsewhere."""
-        return 0 if self.node.op == "MatMul" else self.bias.size
-
-    @property
-    def planes(self) -> int:
-        """How many channels a result ``[N, C, H, W]`` has, else 0."""
-        return self.channels if self.node.output.type.rank == PLANAR else 0
-
-    @property
-    def bound(self) -> int:
-        """The largest magnitude that an accumulator can have, in whatever order it is summed."""
-        return int((reach_of(self.node, self.weights, self.window) + np.abs(self.bias)).max(initial=0))
-
-
-def reach_of(node: Node, weights: Array, window: tuple[int, int]) -> Array:
-    """The largest magnitude of any partial sum of every output channel, int64 ``[C_out]``.
-
-    With activations from `low` to `high`, around 0, the sum of what is positive bounds it above and that of
-    what is negative below.
-    """
-    rows: Array = by_output_channel(node, weights)
-    positive, negative = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
-    low, high = window
-    reach: Array = np.maximum(positive * high - negative * low, negative * high - positive * low)
-    return reach
-
-
-def product_of(node: Node, operands: MacOperands, source: str) -> Product:
-    """Gather what is multiplied; the operands have codes."""
-    quant, weights = operands.activation.type.quant, operands.weights
-    assert quant is not None  # noqa: S101 - the caller checks
-    assert weights.type.quant is not None  # noqa: S101 - the caller checks
-    assert weights.constant is not None  # noqa: S101 - weights are constant
-    zero = weights.type.quant.zero_point[0]
-    codes = weights.constant.array().astype(np.int64) - zero
-    return Product(node, source, limits(quant), codes, _bias(node, operands, codes))
-
-
-def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
-    channels = len(by_output_channel(node, codes))
-    bias = operands.bias
-    if bias is None or bias.constant is None:
-        return np.zeros(channels, np.int64)
-    data: Array = bias.constant.array().reshape(-1)
-    source, weights = operands.activation.type.quant, operands.weights.type.quant
-    if bias.type.quant is None and source is not None and weights is not None:
-        # A bias that needs more than 32 bits stays float in the model.
-        data = np.rint(data.astype(np.float64) / np.array(bias_scales(source.scale[0], weights)))
-    spread: Array = np.broadcast_to(data.astype(np.int64), (channels,))
-    return spread
+MANTISSA = 1 << 53
+"""Integers of smaller magnitude add up in float64 without rounding."""
 
 
 def accumulate(b: Builder, product: Product) -> Accumulator:
@@ -122,67 +36,104 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
     if product.bound < PROVEN:
         name = multiply(b, product, product.weights, product.bias)
         return Accumulator(name, False, product.bound, product.channels, product.planes)
+    if product.bound < MANTISSA and (made := _in_float64(b, product)):
+        return Accumulator(made, True, product.bound, product.channels, product.planes)
+    parts = [
+        _Part(attrs.evolve(product, source=source, window=window, weights=piece), power * exponent)
+        for source, window, power in _activation_parts(b, product)
+        for weights, exponent in _weight_parts(product.weights)
+        for piece in _pieces(product.node, weights, window)
+    ]
+    parts, rest = _with_bias(parts, product.bias)
     total: str | None = None
-    for source, window, power in _activation_parts(b, product):
-        for weights, exponent in _weight_parts(product.weights):
-            for piece in _pieces(product.node, weights, window):
-                made = multiply(b, attrs.evolve(product, source=source), piece, None)
-                scaled = b.wide(made)
-                if power * exponent != 1:
-                    scaled = b.node("Mul", [scaled, b.constant(power * exponent, np.float64)])
-                total = scaled if total is None else b.node("Add", [total, scaled])
+    for group in _together(parts):
+        made = b.wide(_sum_of(b, group, product.bias))
+        total = made if total is None else b.node("Add", [total, made])
     assert total is not None  # noqa: S101 - there is at least one part
-    if product.bias.any():
-        total = b.node("Add", [total, b.constant(along_channels(product.node, product.bias), np.float64)])
+    if rest.any():
+        total = b.node("Add", [total, b.constant(along_channels(product.node, rest), np.float64)])
     return Accumulator(total, True, product.bound, product.channels, product.planes)
 
 
-def multiply(b: Builder, product: Product, weights: Array, bias: Array | None) -> str:
-    """One float32 product with integer weights."""
-    node = product.node
-    operands = [product.source, b.constant(weights)]
-    if node.op == "MatMul":
-        made = b.node("MatMul", operands)
-        return made if bias is None or not bias.any() else b.node("Add", [made, b.constant(bias)])
-    if bias is not None and bias.any():
-        operands.append(b.constant(bias))
-    return b.node(node.op, operands, attributes_of(node))
+@attrs.frozen(eq=False)
+class _Part:
+    """A product that counts so many times."""
+
+    product: Product
+    power: int
 
 
-def attributes_of(node: Node) -> Mapping[str, Any]:
-    """The attributes as onnx.helper takes them; a Gemm that is a layer has no factors."""
-    return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in node.attributes.items()}
+def _together(parts: list[_Part]) -> list[list[_Part]]:
+    """Parts that count equally often and whose sum is still exact in float32."""
+    groups: list[list[_Part]] = []
+    for part in parts:
+        for group in groups:
+            bound = sum(other.product.bound for other in (*group, part))
+            if group[0].power == part.power and bound < PROVEN:
+                group.append(part)
+                break
+        else:
+            groups.append([part])
+    return groups
 
 
-def along_channels(node: Node, values: Array) -> Array:
-    """Values per output channel in a shape that broadcasts against the result of the node."""
-    if node.op in {"Gemm", "MatMul"} or values.size == 1:
-        return values
-    rank = node.output.type.rank or 4
-    return values.reshape((1, -1, *(1,) * (rank - 2)))
+def _sum_of(b: Builder, group: list[_Part], unplaced: Array) -> str:
+    """The sum of parts in float32; times a power of two it keeps its bits, so nothing else multiplies."""
+    total: str | None = None
+    for part in group:
+        bias = None if part.product.bias is unplaced else part.product.bias * part.power
+        made = multiply(b, part.product, part.product.weights * part.power, bias)
+        total = made if total is None else b.node("Add", [total, made])
+    assert total is not None  # noqa: S101 - a group has a part
+    return total
 
 
-def by_channel(product: Product, factor: Array) -> Array:
-    """Factors per output channel in a shape that broadcasts against the weights."""
-    node = product.node
-    if np.all(factor == factor[0]):
-        return np.asarray(factor[0])
-    match node.op:
-        case "Conv":
-            return factor.reshape((-1, *(1,) * (product.weights.ndim - 1)))
-        case "Gemm":
-            return factor.reshape((-1, 1)) if node.int_attribute("transB", 0) else factor.reshape((1, -1))
-        case "ConvTranspose":
-            group = node.int_attribute("group", 1)
-            inputs, outputs = product.weights.shape[:2]
-            by_group = factor.reshape((group, 1, outputs)).repeat(inputs // group, axis=1)
-            return by_group.reshape((inputs, outputs, *(1,) * (product.weights.ndim - 2)))
-        case _:
-            return factor
+def _with_bias(parts: list[_Part], bias: Array) -> tuple[list[_Part], Array]:
+    """The bias as digits of the first part and of that which counts least, if they have room; the rest."""
+    first, last = parts[0], min(parts, key=lambda part: part.power)
+    upper = np.rint(bias / first.power).astype(np.int64) if first is not last else np.zeros_like(bias)
+    fitted = {
+        id(part): attrs.evolve(part.product, bias=digits)
+        for part, digits in ((first, upper), (last, bias - upper * first.power))
+    }
+    if any(made.bound >= PROVEN for made in fitted.values()) or parts[0].product.node.op == "MatMul":
+        return parts, bias
+    none = np.zeros_like(bias)
+    placed = [fitted.get(id(part)) or attrs.evolve(part.product, bias=none) for part in parts]
+    return [_Part(made, part.power) for made, part in zip(placed, parts, strict=True)], none
+
+
+def _in_float64(b: Builder, product: Product) -> str | None:
+    """Matrices, and convolutions that are products with one, in float64; ``None`` for others.
+
+    ONNX Runtime has no convolution in float64, but one such product takes less time than several of parts.
+    """
+    node, wide = product.node, b.wide
+    if node.op in {"Gemm", "MatMul"}:
+        operands = [wide(product.source), b.constant(product.weights, np.float64)]
+        if node.op == "MatMul":
+            made = b.node("MatMul", operands)
+            return b.node("Add", [made, b.constant(product.bias, np.float64)]) if product.bias.any() else made
+        return b.node("Gemm", [*operands, b.constant(product.bias, np.float64)], attributes_of(node))
+    shape = node.output.type.shape
+    if not product.planes or shape is None or shape[0] != 1 or not _is_pointwise(node, product.weights):
+        return None
+    rows = product.weights[:, :, 0, 0]
+    columns = b.node("Reshape", [product.source, b.constant(np.array([rows.shape[1], -1]), np.int64)])
+    bias = b.constant(product.bias.reshape((-1, 1)), np.float64)
+    made = b.node("Gemm", [b.constant(rows, np.float64), wide(columns), bias])
+    return b.node("Reshape", [made, b.constant(np.array(shape), np.int64)])
+
+
+def _is_pointwise(node: Node, weights: Array) -> bool:
+    """Whether a convolution sees one place at a time, and all of them."""
+    plain = all(entry == 1 for entry in node.ints_attribute("strides"))
+    padded = any(node.ints_attribute("pads")) or node.int_attribute("group", 1) > 1
+    return node.op == "Conv" and math.prod(weights.shape[2:]) == 1 and plain and not padded
 
 
 def _activation_parts(b: Builder, product: Product) -> Iterator[tuple[str, tuple[int, int], int]]:
-    """The activation as parts with their limits and factor."""
+    """The activation as parts with their limits and factor, that with the largest factor first."""
     low, high = product.window
     if max(-low, high) < BYTE:
         yield product.source, product.window, 1

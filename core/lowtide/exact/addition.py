@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowtide.exact.accumulate import PLANAR
 from lowtide.exact.builder import PROVEN, Builder, largest
 from lowtide.exact.codes import aligned_factors
+from lowtide.exact.product import PLANAR
 from lowtide.exact.profile import Profile
 from lowtide.ir import Node, QuantParams
 
@@ -31,7 +31,7 @@ def add_nodes(
         return b.round(b.node("Add", parts), most + 1, planes=planes)
     if profile.addition not in {"multiplier", "shift"}:
         return None
-    mantissas, shift = aligned_factors((first.scale[0], second.scale[0], made.scale[0]))
+    mantissas, shift = aligned_factors(first, second, made)
     while shift > 0 and not any(mantissa & 1 for mantissa in mantissas):
         mantissas, shift = (mantissas[0] >> 1, mantissas[1] >> 1), shift - 1
     reach = mantissas[0] * largest(first) + mantissas[1] * largest(second) + (1 << max(0, shift - 1))

@@ -121,23 +121,27 @@ def _sum(sign: int, first: QuantParams, second: QuantParams, made: QuantParams, 
             return multiply_integers(parts[0] + sign * parts[1], output, "double")
 
         return in_tflite
-    return _aligned(sign, scales)
+    return _aligned(sign, first, second, made)
 
 
-def aligned_factors(scales: tuple[float, float, float]) -> tuple[tuple[int, int], int]:
-    """A multiplier of at most 16 bits for each input of a sum, and the shift to the right of both.
+def aligned_factors(
+    first: QuantParams, second: QuantParams, made: QuantParams
+) -> tuple[tuple[int, int], int]:
+    """A multiplier for each input of a sum, and the shift to the right of both.
 
+    Multipliers have at most 16 bits for codes of 8, and 31 for wider ones, which 16 would change by a code.
     Where scales differ by powers of two the multipliers are powers of two, and nothing but the end rounds.
     """
-    ratios = [scale / scales[2] for scale in scales[:2]]
-    shift = 15 - int(np.frexp(max(ratios))[1])
+    ratios = [quant.scale[0] / made.scale[0] for quant in (first, second)]
+    bits = 15 if max(quant.bits for quant in (first, second, made)) <= 8 else 30
+    shift = bits - int(np.frexp(max(ratios))[1])
     mantissas = [int(np.floor(ratio * 2.0**shift + 0.5)) for ratio in ratios]
     return (mantissas[0], mantissas[1]), shift
 
 
-def _aligned(sign: int, scales: tuple[float, float, float]) -> Binary:
-    (first, second), shift = aligned_factors(scales)
-    return lambda a, b: rounding_shift_up(a * first + sign * b * second, shift)
+def _aligned(sign: int, first: QuantParams, second: QuantParams, made: QuantParams) -> Binary:
+    factors, shift = aligned_factors(first, second, made)
+    return lambda a, b: rounding_shift_up(a * factors[0] + sign * b * factors[1], shift)
 
 
 def _product(first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile) -> Binary:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
-from lowtide.exact.accumulate import Product, by_channel, multiply, reach_of
 from lowtide.exact.builder import MAGIC, PROVEN, Builder, Window
+from lowtide.exact.product import Product, by_channel, multiply, reach_of
 from lowtide.ir import Array
 
 WIDTHS = (8, 7, 6, 5)

@@ -9,12 +9,12 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import Accumulator, attributes_of, product_of
 from lowtide.exact.addition import add_nodes
 from lowtide.exact.builder import Builder, Window, largest, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
 from lowtide.exact.pooling import average, mean
+from lowtide.exact.product import Accumulator, attributes_of, product_of
 from lowtide.exact.profile import Profile
 from lowtide.exact.requantize import requantize, requantize_product
 from lowtide.exact.softmax import softmax
@@ -115,17 +115,28 @@ class Lowering:
 
         return self.b.step(compute, real)
 
+    def to_grid(self, real: str, quant: QuantParams) -> str:
+        """Real numbers to the nearest that have codes, for activations with a scale per channel."""
+        zero = self.b.constant(np.array(quant.zero_point), quant.dtype.numpy.type)
+        operands = [self.b.constant(np.array(quant.scale)), zero]
+        attributes = {"axis": quant.axis}
+        codes = self.b.node("QuantizeLinear", [real, *operands], attributes)
+        return self.b.node("DequantizeLinear", [codes, *operands], attributes)
+
     # --- integers ---
 
     def integer(self, layer: Layer) -> bool:
         """Add integer steps; ``False`` when there are none for the layer."""
         head, made = layer.nodes[0], layer.output.type.quant
+        if made is not None and made.axis is not None:
+            return False
         if head.op == "DequantizeLinear" and made is not None:
             return self.enter(head, made)
         if head.op == "QuantizeLinear":
             return self.leave(head)
         reads = [head.value(position) for position in data_operands(head)]
-        if made is None or not reads or any(value.type.quant is None for value in reads):
+        quants = [value.type.quant for value in reads]
+        if made is None or not quants or any(quant is None or quant.axis is not None for quant in quants):
             return False
         window = self.window(layer.nodes[1:], made)
         if window is None:
@@ -271,10 +282,10 @@ class Lowering:
         return True
 
     def softmax(self, node: Node, quant: QuantParams, made: QuantParams) -> str:
-        axis = node.int_attribute("axis", -1)
+        function = softmax(quant, made, node.int_attribute("axis", -1))
 
         def compute(codes: Array) -> Array:
-            return softmax(np.rint(codes).astype(np.int64), quant, made, axis).astype(np.float32)
+            return function(codes.astype(np.int64)).astype(np.float32)
 
         return self.b.step(compute, self.codes_of(node.value(0)))
 
@@ -312,6 +323,8 @@ class Lowering:
                 quant = value.type.quant
                 if quant is None or value not in layer.outputs:
                     self.b.real[value] = result
+                elif quant.axis is not None:
+                    self.b.real[value] = self.to_grid(result, quant)
                 else:
                     self.b.codes[value] = self.to_codes(result, quant)
 

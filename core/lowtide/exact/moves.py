@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowtide.exact.accumulate import attributes_of
 from lowtide.exact.builder import Builder
+from lowtide.exact.product import attributes_of
 from lowtide.ir import Array, Node
 
 MOVING = frozenset(

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import Accumulator, Product, accumulate, along_channels, by_channel, multiply
+from lowtide.exact.accumulate import accumulate
 from lowtide.exact.builder import PROVEN, Builder, Window
 from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
@@ -16,6 +16,7 @@ from lowtide.exact.fixedpoint import (
     quantize_multiplier,
     reduced,
 )
+from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
 

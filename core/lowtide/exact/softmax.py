@@ -7,6 +7,8 @@ reference kernels for 8-bit codes. Numbers are int32 with a given number of bits
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,40 +22,52 @@ INTEGER_BITS = 5
 ACCUMULATION_BITS = 12
 """Bits before the point of the sum of exponentials."""
 
+FEW = 16
+"""Rows up to which Python's own integers are faster than arrays."""
+
+Integers = TypeVar("Integers", Array, int)
+
 ONE = (1 << 31) - 1
 _EXPONENTIALS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
 """exp(-2^k) for k from -2 to 4, without bits before the point."""
 
 
-def softmax(codes: Array, quant: QuantParams, made: QuantParams, axis: int) -> Array:
-    """Codes less the zero point, int64, to codes less that of the result."""
-    moved = np.moveaxis(codes, axis, -1)
+def softmax(quant: QuantParams, made: QuantParams, axis: int) -> Callable[[Array], Array]:
+    """A function of codes less the zero point, int64, that gives those of the result."""
     beta = min(quant.scale[0] * float(1 << (31 - INTEGER_BITS)), float(ONE))
     by = quantize_multiplier(beta)
     smallest = -math.floor(ONE_SHIFTED * 2.0 ** (31 - INTEGER_BITS - int(by.shift)))
-    differences = moved - moved.max(axis=-1, keepdims=True)
-    counted = differences >= smallest
-    scaled = multiply_integers(np.where(counted, differences, 0), by, "double")
-    exponentials = np.where(counted, _exp_on_negative_values(scaled), 0)
-    total = rounding_shift_away(exponentials, ACCUMULATION_BITS).sum(axis=-1, keepdims=True)
-    headroom = 32 - np.array([int(entry).bit_length() for entry in total.reshape(-1)]).reshape(total.shape)
-    over = ACCUMULATION_BITS - headroom
-    shifted = np.left_shift(total, headroom)
-    inverse = _one_over_one_plus_x(shifted - (1 << 31))
-    bits = over + 31 - made.bits
-    product = rounding_shift_away(_doubling_high(inverse, exponentials), bits)
     low, high = limits(made)
-    result = np.clip(np.where(counted, product + made.dtype.min - made.zero_point[0], low), low, high)
-    return np.moveaxis(result, -1, axis)
+    # Codes differ from the largest by so many steps at most.
+    steps = -np.arange(quant.dtype.max - quant.dtype.min + 1)
+    counted = steps >= smallest
+    scaled = multiply_integers(np.where(counted, steps, 0), by, "double")
+    exponentials = np.where(counted, _exp_on_negative_values(scaled), 0)
+    summands = rounding_shift_away(exponentials, ACCUMULATION_BITS)
+
+    def compute(codes: Array) -> Array:
+        moved = np.moveaxis(codes, axis, -1)
+        below = moved.max(axis=-1, keepdims=True) - moved
+        total = summands[below].sum(axis=-1, keepdims=True)
+        headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
+        inverse = _inverses(np.left_shift(total, headroom) - (1 << 31))
+        bits = ACCUMULATION_BITS - headroom + 31 - made.bits
+        product = rounding_shift_away(_doubling_high(inverse, exponentials[below]), bits)
+        found = np.where(counted[below], product + made.dtype.min - made.zero_point[0], low)
+        return np.moveaxis(np.clip(found, low, high), -1, axis)
+
+    return compute
 
 
 ONE_SHIFTED = ((1 << INTEGER_BITS) - 1) * 1.0
 """The largest difference that still counts, in units of the bits before the point."""
 
 
-def _doubling_high(a: Array, b: Array | int) -> Array:
-    product: Array = (a.astype(np.int64) * b + (1 << 30)) >> 31
-    return product
+def _doubling_high(a: Integers, b: Array | int) -> Integers:
+    """The high half of twice the product of int64 or Python integers below 2^31, ties up."""
+    product: Any = a * b
+    high: Integers = (product + (1 << 30)) >> 31
+    return high
 
 
 def _exp_on_negative_values(x: Array) -> Array:
@@ -83,7 +97,14 @@ def _exp_on_last_quarter(a: Array) -> Array:
     return constant + _doubling_high(x + series, constant)
 
 
-def _one_over_one_plus_x(a: Array) -> Array:
+def _inverses(a: Array) -> Array:
+    """1 / (1 + a) for every element; numbers by themselves are faster than arrays of few."""
+    if a.size > FEW:
+        return _one_over_one_plus_x(a)
+    return np.array([_one_over_one_plus_x(int(entry)) for entry in a.flat], np.int64).reshape(a.shape)
+
+
+def _one_over_one_plus_x(a: Integers) -> Integers:
     """1 / (1 + a) for a in [0, 1), without bits before the point, by three steps of Newton and Raphson."""
     half_denominator = (a + ONE + 1) >> 1
     constant_48_over_17, constant_32_over_17 = 1515870810, -1010580540

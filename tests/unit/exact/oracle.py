@@ -92,8 +92,9 @@ def compute(node: Node, known: Mapping[str, Codes], made: QuantParams, arithmeti
         assert other is not None
         y = centred(node.value(1), known) * (1 if node.op == "Add" else -1)
         scales = (source.scale[0], other.scale[0], made.scale[0])
+        bits = 15 if max(source.bits, other.bits, made.bits) == 8 else 30
         first, second = np.broadcast_arrays(x, y)
-        return aligned(first, second, scales, arithmetic)
+        return aligned(first, second, scales, bits if arithmetic != "float32" else None)
     if node.op == "MaxPool":
         return pooled(node, x, max)
     if node.op in {"AveragePool", "GlobalAveragePool"}:
@@ -263,16 +264,16 @@ def per_channel(node: Node, accumulated: Codes, made: QuantParams, arithmetic: s
     return np.stack(channels, axis)
 
 
-def aligned(x: Codes, y: Codes, scales: tuple[float, float, float], arithmetic: str) -> Codes:
-    """A sum of codes of different scales."""
+def aligned(x: Codes, y: Codes, scales: tuple[float, float, float], bits: int | None) -> Codes:
+    """A sum of codes of different scales by multipliers of so many bits; ``None`` for floats."""
     result = np.zeros(x.shape, object)
     ratios = [scale / scales[2] for scale in scales[:2]]
-    shift = 15 - math.frexp(max(ratios))[1]
+    shift = (bits or 0) - math.frexp(max(ratios))[1]
     factors = [half_up(Fraction(ratio) * Fraction(2) ** shift) for ratio in ratios]
     floats = [np.float32(scale) / np.float32(scales[2]) for scale in scales[:2]]
     for to in np.ndindex(*x.shape):
         a, b = int(x[to]), int(y[to])
-        if arithmetic == "float32":
+        if bits is None:
             result[to] = int(np.rint(np.float32(a) * floats[0] + np.float32(b) * floats[1]))
         else:
             result[to] = half_up(Fraction(a * factors[0] + b * factors[1]) / Fraction(2) ** shift)

@@ -1,0 +1,65 @@
+"""Edges of exact execution that random layers seldom reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lowtide.exact import ExactSession, find_profile
+from lowtide.ir import Graph, parse_graph
+from unit.exact.random_layers import difference
+
+
+def network(body: str) -> Graph:
+    return parse_graph(f'graph "n" {{\n{body}\n}}')
+
+
+@pytest.mark.parametrize("arithmetic", ["shift", "multiplier", "float32", "tflite"])
+@pytest.mark.parametrize(("low", "high", "code"), [(-9.0, -5.0, 0), (300.0, 400.0, 255)])
+def test_limits_beyond_the_codes_give_the_nearest_code(
+    arithmetic: str, low: float, high: float, code: int
+) -> None:
+    graph = network(f"""
+input %x: float32[1, 1, 2, 2] ~ int8(scale=1)
+const %w: float32[1, 1, 1, 1] ~ int8(scale=1) = [1]
+const %low: float32[] = [{low}]
+const %high: float32[] = [{high}]
+%c: float32[1, 1, 2, 2] = Conv(%x, %w) layer "y"
+%y: float32[1, 1, 2, 2] ~ uint8(scale=1) = Clip(%c, %low, %high) layer "y"
+return %y
+""")
+    session = ExactSession(graph, find_profile(arithmetic), codes=["y"])
+    _, codes = session.run_codes({"x": np.array([[[[-128, -1], [0, 127]]]], np.float32)})
+    assert codes["y"].tolist() == [[[[code, code], [code, code]]]]
+
+
+@pytest.mark.parametrize("arithmetic", ["shift", "multiplier"])
+def test_wide_sums_are_within_one_code_of_real_numbers(arithmetic: str) -> None:
+    graph = network("""
+input %a: float32[1, 4, 32, 32] ~ int16(scale=0.00123)
+input %b: float32[1, 4, 32, 32] ~ uint16(scale=0.00071)
+%y: float32[1, 4, 32, 32] ~ int16(scale=0.00219) = Add(%a, %b)
+return %y
+""")
+    generator = np.random.default_rng(3)
+    a = generator.integers(-(2**15), 2**15, (1, 4, 32, 32))
+    b = generator.integers(0, 2**16, (1, 4, 32, 32))
+    scales = {name: graph.values[name].type.quant for name in "aby"}
+    step = {name: quant.scale[0] for name, quant in scales.items() if quant is not None}
+    feeds = {"a": (a * step["a"]).astype(np.float32), "b": (b * step["b"]).astype(np.float32)}
+    _, codes = ExactSession(graph, find_profile(arithmetic), codes=["y"]).run_codes(feeds)
+    real = np.clip((a * step["a"] + b * step["b"]) / step["y"], -(2**15), 2**15 - 1)
+    assert np.abs(codes["y"] - real).max() <= 0.51
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("arithmetic", ["shift", "multiplier", "float32"])
+def test_sums_far_beyond_24_bits_keep_their_last_bit(arithmetic: str, kind: str) -> None:
+    weights = ", ".join(["127", "-1"] * 600)
+    graph = network(f"""
+input %x: float32[1, 1200] ~ {kind}(scale=1)
+const %w: float32[1, 1200] ~ int8(scale=1) = [{weights}]
+%y: float32[1, 1] ~ int16(scale=512) = Gemm(%x, %w) {{transB=1}}
+return %y
+""")
+    assert [difference(graph, arithmetic, seed) for seed in range(6)] == [""] * 6
