@@ -120,7 +120,7 @@ class DataError(LowtideError):
 
 
 class QuantizationError(LowtideError):
-    """No legal quantization exists, a calibrator's range is impossible, or this machine computes inexactly."""
+    """No legal quantization exists, a range is impossible, or this machine computes inexactly."""
 
     code = "LT801"
 
