@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping
 
 import attrs
-import numpy as np
 
 SWEEPS = 20
 """Rounds over all tensors at most; each lowers the predicted error or ends the search."""
@@ -40,13 +40,24 @@ class Curve:
         Between points it is interpolated. Coarser scales only round more, with the square of the scale; finer
         ones clip more, at the rate between the two finest points, but at least that of the square.
         """
-        places, errors = [point[0] for point in self.points], [point[1] for point in self.points]
-        if log_scale >= places[-1]:
-            return float(2.0 ** (errors[-1] + 2 * (log_scale - places[-1])))
-        if log_scale <= places[0]:
-            rate = (errors[0] - errors[1]) / (places[1] - places[0]) if len(places) > 1 else 0.0
-            return float(2.0 ** (errors[0] + max(rate, 2.0) * (places[0] - log_scale)))
-        return float(2.0 ** np.interp(log_scale, places, errors))
+        first, last = self.points[0], self.points[-1]
+        if log_scale >= last[0]:
+            return _power(last[1] + 2 * (log_scale - last[0]))
+        if log_scale <= first[0]:
+            rate = -_slope(first, self.points[1]) if len(self.points) > 1 else 0.0
+            return _power(first[1] + max(rate, 2.0) * (first[0] - log_scale))
+        at = bisect.bisect_right(self.points, (log_scale, math.inf))
+        left, right = self.points[at - 1], self.points[at]
+        return _power(left[1] + _slope(left, right) * (log_scale - left[0]))
+
+
+def _power(exponent: float) -> float:
+    """2^exponent, finite."""
+    return math.exp2(min(exponent, 1000.0))
+
+
+def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
+    return (right[1] - left[1]) / (right[0] - left[0])
 
 
 @attrs.frozen(eq=False)
