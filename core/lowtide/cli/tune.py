@@ -106,7 +106,10 @@ def command(
     else:
         stdout().print(render_tuning(found))
     stderr().print(
-        f"written to {output}; what was tried is in {output / FOLDER}", style="green", markup=False, highlight=False
+        f"written to {output}; what was tried is in {output / FOLDER}",
+        style="green",
+        markup=False,
+        highlight=False,
     )
     return MISSED if goal is not None and not found.reached else 0
 
@@ -156,7 +159,14 @@ def render_tuning(found: TuneResult) -> RenderableType:
     if found.budget is not None:
         head.add_row("budget", Text(f"{found.budget:g} times the latency of 8 bits"))
     head.add_row("best", Text(f"{best.number}: {_options(best.options)}"))
-    return spaced([head, _path(found), _front(found), Text(f"{FOLDER}/{FILE} has all, {FOLDER}/tried/ the options files", "dim")])
+    return spaced(
+        [
+            head,
+            _path(found),
+            _front(found),
+            Text(f"{FOLDER}/{FILE} has all, {FOLDER}/tried/ the options files", "dim"),
+        ]
+    )
 
 
 def _path(found: TuneResult) -> Table:

@@ -131,16 +131,22 @@ class Mixture:
                     constants[key] = made.add_constant(text, value.constant, value.type)
                 operands.append(constants[key])
             kinds = [
-                self._type(value.name, plan) if value.name in leaving else value.type for value in node.outputs
+                self._type(value.name, plan) if value.name in leaving else value.type
+                for value in node.outputs
             ]
             lifted = self.ties_up and name not in self._on_host and node.op != "QuantizeLinear"
             results = [
-                (f"{value.name}/tied" if lifted and kind.quant else value.name, _bare(kind) if lifted else kind)
+                (
+                    f"{value.name}/tied" if lifted and kind.quant else value.name,
+                    _bare(kind) if lifted else kind,
+                )
                 for value, kind in zip(node.outputs, kinds, strict=True)
             ]
             new = made.add_node(node.op, operands, results, node.attributes)
             for value, kind, result in zip(node.outputs, kinds, new.outputs, strict=True):
-                values[value.name] = self._lift(made, result, value.name, kind) if lifted and kind.quant else result
+                values[value.name] = (
+                    self._lift(made, result, value.name, kind) if lifted and kind.quant else result
+                )
 
     def _lift(self, made: Graph, raw: Value, name: str, kind: TensorType) -> Value:
         """Round ties up, where QuantizeLinear rounds them to even: powers of two as scales make many."""

@@ -62,7 +62,9 @@ def ask(c: Compilation) -> PrecisionProblem:
     )
 
 
-def with_oracle(c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem) -> PrecisionProblem:
+def with_oracle(
+    c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem
+) -> PrecisionProblem:
     """The same with what frames can tell, and a goal.
 
     Raises:

@@ -273,6 +273,9 @@ class Choice:
 
     def _values(self, plan: PrecisionPlan) -> Array:
         return np.array(
-            [(plan.activations if kind == "activations" else plan.weights)[name] == WIDE for kind, name in self.names],
+            [
+                (plan.activations if kind == "activations" else plan.weights)[name] == WIDE
+                for kind, name in self.names
+            ],
             float,
         )

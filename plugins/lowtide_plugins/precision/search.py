@@ -83,7 +83,9 @@ class Search:
         likely = [p.plan for p in fitting[:FINALISTS] if p.error <= LIKELY * fitting[0].error]
         rivals = [self.forced, rule_of_thumb(self.problem, self.forced)]
         finalists = [*likely, *(plan for plan in rivals if self.costs.ms(plan) <= ms * (1 + 1e-9))]
-        self.best = min(_distinct(finalists), key=lambda plan: (self.oracle.measured(plan), self.costs.ms(plan)))
+        self.best = min(
+            _distinct(finalists), key=lambda plan: (self.oracle.measured(plan), self.costs.ms(plan))
+        )
         return self.best
 
     def for_goal(self, goal: Goal, ms: float) -> PrecisionPlan:
@@ -214,7 +216,9 @@ class Search:
         """The front for the report, with the plan that was taken."""
         taken = [point for point in self._points if point.plan.same_widths(self.best)]
         front = self.front()
-        shown = sorted({id(point): point for point in (*front, *taken)}.values(), key=lambda p: (p.ms, p.error))
+        shown = sorted(
+            {id(point): point for point in (*front, *taken)}.values(), key=lambda p: (p.ms, p.error)
+        )
         return tuple(
             WeighedPlan(
                 latency_ms=point.ms,
@@ -237,13 +241,17 @@ class Search:
 
     def reasons(self) -> Mapping[str, str]:
         """Why classes and parameters have 16 bits."""
-        total = sum(max(n, 0.0) for kind in (self.noise.activations, self.noise.weights) for n in kind.values())
+        total = sum(
+            max(n, 0.0) for kind in (self.noise.activations, self.noise.weights) for n in kind.values()
+        )
         found: dict[str, str] = {}
         for group in self.problem.classes:
             if self.best.activations[group.name] == WIDE:
                 share = max(self.noise.activations.get(group.name, 0.0), 0.0) / (total or 1.0)
                 ties = f", which {', '.join(group.ties[:3])} ties" if len(group.tensors) > 1 else ""
-                found[group.name] = f"16 bit because {_worth(share)} of the error comes from {group.name}{ties}"
+                found[group.name] = (
+                    f"16 bit because {_worth(share)} of the error comes from {group.name}{ties}"
+                )
         for layer in layers(self.problem.graph):
             if self.best.weights.get(layer.name) != WIDE or layer.name not in self.noise.weights:
                 continue

@@ -33,7 +33,10 @@ class Curve:
     def through(cls, measured: Mapping[float, float]) -> Curve:
         """A curve through errors by scale."""
         return cls(
-            tuple((math.log2(scale), math.log2(max(error, NOTHING))) for scale, error in sorted(measured.items()))
+            tuple(
+                (math.log2(scale), math.log2(max(error, NOTHING)))
+                for scale, error in sorted(measured.items())
+            )
         )
 
     def at(self, log_scale: float) -> float:

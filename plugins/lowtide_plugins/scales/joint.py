@@ -162,16 +162,16 @@ class JointScales(Pass):
         if rule.requantize != "shift":
             return PassOutcome(False, {}, (Refusal(self.name, f"the rule {rule.name} does not shift."),))
         values = Values(graph, ctx.frames, self.frames, self.memory << 20)
-        groups = {
-            group.name: group for group in groups_of(graph, request) if not group.asymmetric
-        }
+        groups = {group.name: group for group in groups_of(graph, request) if not group.asymmetric}
         per_octave = 1 if rule.activation_scale == "power-of-two" else PER_OCTAVE
         chosen: dict[str, int] = {}
         curves: dict[str, Curve] = {}
         for name, group in groups.items():
             quant = params(group, union(group, ctx.ranges), request)
             chosen[name] = math.ceil(per_octave * math.log2(quant.scale[0]) - 1e-6)
-            curves[name] = activation_curve(values, group, quant, _steps(ACTIVATION_STEPS, per_octave), self.unseen)
+            curves[name] = activation_curve(
+                values, group, quant, _steps(ACTIVATION_STEPS, per_octave), self.unseen
+            )
         refusals: list[Refusal] = []
         macs = tuple(self._macs(graph, request, values, groups, refusals, ctx))
         plan = Plan(per_octave, chosen, curves, macs, tied=rule.activation_scale == "accumulator")

@@ -37,9 +37,7 @@ class Values:
 
     def signals(self, frames: Sequence[int]) -> list[float]:
         """The energy of every output over some frames."""
-        return [
-            math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs
-        ]
+        return [math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs]
 
     def behind(self, changed: Sequence[Value]) -> Suffix:
         """The part of the network that reads these tensors, itself or through others."""
