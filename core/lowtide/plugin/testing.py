@@ -35,6 +35,7 @@ from lowtide.plugin.specs import (
     CommandSpec,
     ComparisonSpec,
     FrontendSpec,
+    MetricSpec,
     PassSpec,
     Spec,
     StatisticSpec,
@@ -43,6 +44,8 @@ from lowtide.plugin.specs import (
 from lowtide.plugin.strategy_check import check_strategy
 from lowtide.report.model import Finding
 from lowtide.target import load_target
+from lowtide.tuning.goal import parse_goal
+from lowtide.tuning.search import BUDGET
 
 __all__ = [
     "check_calibrator",
@@ -227,7 +230,7 @@ def check_diagnosis(kind: type[Diagnosis], compilation: Compilation) -> tuple[Fi
 
 
 def check_target(name: str, registry: Registry) -> None:
-    """Check a device: its description, those it extends, all expressions, its recipes, its latency model.
+    """Check a device: its description, those it extends, all expressions, recipes, ladder, latency model.
 
     Args:
         name: the device.
@@ -238,11 +241,18 @@ def check_target(name: str, registry: Registry) -> None:
         TargetError: when the description is invalid.
         PipelineError: when a pipeline is.
         PluginError: when a file is missing.
+        OptionError: for a goal or an option of the ladder that does not exist.
     """
     target = load_target(name, registry)
     parse_pipeline(target.prepare, registry)
     for lines in target.recipes.values():
         check_recipe(recipe_of(lines, CompileOptions()), registry)
+    metrics = [spec.name for spec in registry.all(MetricSpec)]
+    for text in target.tune.goals:
+        parse_goal(text, metrics, place=f"target {name}: tune.goals")
+    for rung in target.tune.ladder:
+        values = {key: 2.0 if value == BUDGET else value for key, value in rung.options.items()}
+        resolve_options([OptionLayer(f"target {name}: tune.ladder", values)])
     if target.latency is not None:
         latency_model(target, registry)
 

@@ -80,6 +80,8 @@ class Record:
         head: what else to tell: goal, metric, frames, budget.
         known: figures by the digest of the options; ``None`` with the reason for what is not possible.
         tried: in order.
+        files: texts of the options files, by name.
+        saved: the digest of the options whose result the folder holds; empty for none.
     """
 
     key: Mapping[str, str | None]
@@ -90,6 +92,7 @@ class Record:
     )
     tried: list[Tried] = attrs.field(factory=list[Tried])
     files: dict[str, str] = attrs.field(factory=dict[str, str])
+    saved: str = ""
 
     def remember(self, options: Mapping[str, Any], figures: Figures | None, why: str, seconds: float) -> None:
         """Keep the figures of a configuration for this and later runs."""
@@ -121,6 +124,7 @@ class Record:
             "key": dict(self.key),
             **self.head,
             "float": self.float_metric,
+            "saved": self.saved,
             "chosen": chosen[0].number if chosen else None,
             "tried": [attrs.asdict(entry) for entry in self.tried],
             "known": {
@@ -156,6 +160,7 @@ def load_record(folder: Path, key: Mapping[str, str | None]) -> Record | None:
             raise ValueError("another version")  # noqa: TRY301 - it joins what reading raises
         before = {str(name): value for name, value in found["key"].items()}
         known = {str(name): _known(entry) for name, entry in found["known"].items()}
+        saved = str(found["saved"])
         float_metric = None if found["float"] is None else float(found["float"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"is no record of tuning: {error}", place=str(path), hint=again) from error
@@ -170,7 +175,7 @@ def load_record(folder: Path, key: Mapping[str, str | None]) -> Record | None:
             place=str(folder),
             hint=again,
         )
-    return Record(key=key, float_metric=float_metric, known=known)
+    return Record(key=key, float_metric=float_metric, known=known, saved=saved)
 
 
 def _known(entry: Mapping[str, Any]) -> tuple[Figures | None, str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from lowtide.compiler.api import compile_request
-from lowtide.compiler.output import write_output
+from lowtide.compiler.output import MANIFEST, write_output
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.result import CompileResult
@@ -19,7 +19,7 @@ from lowtide.options import OptionLayer
 from lowtide.target import Rung
 from lowtide.tuning.goal import Goal
 from lowtide.tuning.judge import Judge, better
-from lowtide.tuning.record import Figures, Record, Tried
+from lowtide.tuning.record import Figures, Record, Tried, digest
 
 BUDGET = "budget"
 """The value of an option in a ladder that stands for the user's budget."""
@@ -122,9 +122,16 @@ class Search:
         self.progress.armed = False
         if self.best is None:
             return
+        if self._in_folder(self.best):
+            self.record.write(self.folder)
+            return
         if self.result is None or self.result[0] != self.best:
             self.result = (self.best, self.compile(self.best))
         self._save()
+
+    def _in_folder(self, options: Mapping[str, Any]) -> bool:
+        """Whether the folder holds the result of some options."""
+        return self.record.saved == digest(dict(options)) and (self.folder / MANIFEST).is_file()
 
     def compile(self, options: Mapping[str, Any]) -> CompileResult:
         """Compile with some options on top of those that the user gave."""
@@ -175,10 +182,9 @@ class Search:
                 self.plain_ms = figures.latency_ms
             if self.result is not None and self.result[0] == options:
                 self._save()
-                self.progress.armed = True
-            elif known is not None:
-                self.progress.armed = (self.folder / "manifest.json").is_file()
-        elif (self.folder / "manifest.json").is_file():
+            # What an earlier run knew may be best without being there; then the end makes it.
+            self.progress.armed = (self.folder / MANIFEST).is_file()
+        elif known is None and (self.folder / MANIFEST).is_file():
             self.record.write(self.folder)
 
     def _measured(self, options: dict[str, Any]) -> tuple[Figures | None, str]:
@@ -213,7 +219,7 @@ class Search:
 
     def _save(self) -> None:
         assert self.result is not None  # noqa: S101 - the caller has a result
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.record.saved = digest(self.result[0])
         write_output(self.result[1], self.folder, force=True, beside=self.record.write)
 
 
