@@ -25,7 +25,9 @@ def test_the_demo_reaches_float_on_tda4vm_without_a_human_choosing(run: Run, tmp
     # The best again, from its options file.
     best = json.loads((tmp_path / "out" / "tune" / "tune.json").read_text("utf-8"))["chosen"]
     options = f"out/tune/tried/{best:02}.yaml"
-    again = run("compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION, "--options", options, "--output", "b")
+    again = run(
+        "compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION, "--options", options, "--output", "b"
+    )
     assert again.status == 0, again.err
     assert Path("b/model.onnx").read_bytes() == Path("out/model.onnx").read_bytes()
 
@@ -40,7 +42,9 @@ def test_a_missed_goal_is_status_1_and_the_best_is_there(run: Run) -> None:
     assert run("inspect", "out").status == 0
 
 
-def test_an_interrupt_is_status_130_and_the_folder_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_status_130_and_the_folder_is_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, calls = search.compile_request, []
 
     def interrupted(request: Any) -> Any:

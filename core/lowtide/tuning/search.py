@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from lowtide.compiler.api import compile_request
+from lowtide.compiler.api import compile_request as compile_request  # noqa: PLC0414 - tests replace it
 from lowtide.compiler.output import MANIFEST, write_output
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.request import CompileRequest

@@ -153,7 +153,7 @@ def test_stages_are_timed_in_the_order_in_which_they_run(result: CompileResult) 
     once = ["import", "prepare", "place", "collect", "calibrate", "solve", "try"]
     assert stages[: len(once)] == once
     assert stages[-3:] == ["measure", "verify", "diagnose"]
-    assert set(stages) - {*once, *stages[-3:]} == {"condition", "scales", "weights"}
+    assert set(stages) - {*once, *stages[-3:]} == {"scales", "weights"}
 
 
 def test_the_clock_takes_the_difference_of_both_clocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ WAYS = [("tda4vm", 1), ("tda4vm", 0), ("am68a", 4), ("generic", 4)]
 
 
 def compiled(target: str, number: int, **options: object) -> lowtide.CompileResult:
-    given = {"quantization_scale_type": number, **options}
+    given = {"quantization_scale_type": number, "recipe": "use calibrator minmax", **options}
     return lowtide.compile(MODEL, target=target, data=str(CALIBRATION), options=given, registry=REGISTRY)
 
 

@@ -15,7 +15,9 @@ import pytest
 import lowtide_plugins.calibrators
 import lowtide_plugins.demo
 import lowtide_plugins.latency
+import lowtide_plugins.metrics
 import lowtide_plugins.passes
+import lowtide_plugins.scales
 import lowtide_plugins.weights
 import lowtide_targets
 from lowtide.calibrate import Calibrator, Extremes, NumberFormat, Range, Statistic, TensorInfo
@@ -410,6 +412,8 @@ def device(folder: Path, text: str) -> Registry:
     registry.add_plugin(lowtide_targets, Provider("acme", "1", "targets"))
     registry.add_plugin(lowtide_plugins.passes, Provider("acme", "1", "passes"))
     registry.add_plugin(lowtide_plugins.weights, Provider("acme", "1", "weights"))
+    registry.add_plugin(lowtide_plugins.scales, Provider("acme", "1", "scales"))
+    registry.add_plugin(lowtide_plugins.metrics, Provider("acme", "1", "metrics"))
     spec = TargetSpec(name="acme-device", summary="a device", implementation="acme_device:device.toml")
     registry.add(spec, ACME)
     return registry

@@ -136,8 +136,9 @@ def test_unknown_keys_are_sets_of_their_own() -> None:
 def test_the_uniform_strategy_plans_every_tensor_and_layer_on_the_accelerator_and_no_other() -> None:
     asked = problem(parse_graph(TEXT), "am68a", "h")
     plan = REGISTRY.load(StrategySpec, "uniform")().plan(asked)
-    assert set(plan.activations) == {"x", "y", "r", "s", "m", "p", "h"}
-    assert set(plan.weights) == {"r", "s", "m", "p", "i"}
+    # Behind a tail on the host an ArgMax stays there.
+    assert set(plan.activations) == {"x", "y", "r", "s", "m", "p"}
+    assert set(plan.weights) == {"r", "s", "m", "p"}
     check_plan(plan, asked, "uniform")
 
 

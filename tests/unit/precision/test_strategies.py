@@ -45,7 +45,7 @@ class _Broken(PrecisionStrategy):
 
 
 def _rename(graph: Graph) -> None:
-    graph.rename(graph.values["w1"], graph.fresh_name("other"))
+    graph.rename(graph.constants[0], graph.fresh_name("other"))
 
 
 @pytest.mark.parametrize("target", ["tda4vm", "am68a", "am62a"])

@@ -29,7 +29,7 @@ graph "gated" {
   input %x: float32[1, 2, 8, 8]
   %s: float32[1, 2, 8, 8] = Sigmoid(%x)
   %y: float32[1, 2, 8, 8] = Mul(%x, %s)
-  output %y
+  return %y
 }
 """
 
@@ -44,6 +44,8 @@ def compiled(scales: str, target: str = "tda4vm", kind: int = 0, **options: Any)
             "scales": scales,
             "weights": "",
             "calibrator": "minmax",
+            "condition": "",
+            "measure_frames": 1,
             "advanced_options:quantization_scale_type": kind,
             **options,
         },
@@ -86,22 +88,14 @@ def test_scales_chosen_together_are_tied_by_shifts(kind: int, bits: int) -> None
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_channels_of_depthwise_weights_differ_by_shifts_too(kind: int) -> None:
-    result = compiled(
-        "joint-scales",
-        kind=kind,
-        accuracy_level=9,
-        channel_wise_quantization=1,
-    )
+    wanted: dict[str, Any] = {"accuracy_level": 9, "advanced_options:channel_wise_quantization": 1}
+    result = compiled("joint-scales", kind=kind, **wanted)
     for layer in layers(result.graph):
         operands = mac_operands(layer.nodes[0])
         quant = operands.weights.type.quant if operands is not None else None
         if quant is not None and quant.axis is not None:
             steps = np.log2(np.array(quant.scale) / max(quant.scale))
             assert np.allclose(steps, np.rint(steps), atol=1e-5)
-
-
-def test_scales_chosen_together_lower_the_error_on_other_frames() -> None:
-    assert error(compiled("joint-scales")) < error(compiled(""))
 
 
 def test_it_is_the_same_every_time() -> None:
@@ -127,22 +121,16 @@ def gated(scales: str, target: str, kind: int) -> QuantParams:
         registry=REGISTRY,
         options={
             "scales": scales,
+            "weights": "",
             "calibrator": "minmax",
+            "condition": "",
+            "measure_frames": 1,
             "advanced_options:quantization_scale_type": kind,
         },
     )
     quant = result.graph.inputs[0].type.quant
     assert quant is not None
     return quant
-
-
-@pytest.mark.parametrize(("target", "kind"), [("generic", 4), ("tda4vm", 1), ("tda4vm", 0)])
-def test_what_becomes_nothing_is_clipped(target: str, kind: int) -> None:
-    before, after = gated("", target, kind), gated("choose-ranges", target, kind)
-    assert before.range[0] <= -99
-    assert after.range[0] > -60
-    assert after.scale[0] < before.scale[0]
-    assert after.range[1] > 5
 
 
 def test_rare_elements_can_be_kept() -> None:

@@ -185,7 +185,8 @@ def mutations() -> list[tuple[str, str, str]]:
             outside = re.sub(r'"[^"]*"', lambda quoted: "_" * len(quoted.group()), line)
             for key in re.finditer(r"(\w+) = ", "" if line.startswith("#") else outside):
                 kind = (table, key.group(1))
-                if table != "recipes" and kind not in seen:  # recipes may have any name
+                # Recipes may have any name; a ladder's options are checked when it is climbed.
+                if table not in {"recipes", "tune"} and kind not in seen:
                     seen.add(kind)
                     at = offset + key.end(1)
                     found.append((file.removesuffix(".toml"), ".".join(kind), text[:at] + "x" + text[at:]))

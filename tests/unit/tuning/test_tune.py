@@ -1,4 +1,4 @@
-"""``lowtide.tune``: what is tried, what stays, when it stops, and that it goes on where it was interrupted."""
+"""Tuning: the ladder, what is kept, where it ends, and what the folder holds."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def test_a_goal_is_a_number_or_stands_beside_the_float_network() -> None:
     assert parse_goal("top1>=float", METRICS).met(0.57, 0.57)
 
 
-@pytest.mark.parametrize("text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float"])
+@pytest.mark.parametrize(
+    "text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float"]
+)
 def test_what_is_no_goal_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--goal"):
         parse_goal(text, METRICS)
@@ -278,7 +280,9 @@ def test_a_finished_run_tries_nothing_again_and_another_goal_goes_on(setting: Se
     assert setting.tune(goal="sqnr>=50").best.options["tensor_bits"] == 16
 
 
-def test_an_interrupt_that_somebody_swallows_is_heeded_after_the_compile(setting: Setting, ladder: Any) -> None:
+def test_an_interrupt_that_somebody_swallows_is_heeded_after_the_compile(
+    setting: Setting, ladder: Any
+) -> None:
     ladder(PLAIN, BETTER)
     with pytest.raises(KeyboardInterrupt):
         setting.tune(stopped=lambda: len(setting.compiled) == 2)
