@@ -3,7 +3,7 @@
     python tests/benchmarks/kernels.py MODEL.tflite... --data FOLDER [--frames 20] [--arithmetic float32]
 
 FOLDER is laid out as LOWTIDE_REAL_DATA. Frames come from the data set whose samples fit the input, pictures
-otherwise, and are random where nothing fits. With ``--arithmetic float32`` the other side is XNNPACK. Figures
+otherwise, and are random where nothing fits. With ``--arithmetic xnnpack`` the other side is XNNPACK. Figures
 are medians of process CPU time per frame, one thread, both in one run.
 """
 

@@ -241,3 +241,13 @@ def test_an_interrupted_compile_leaves_no_output(run: Run, monkeypatch: pytest.M
     assert outcome.status == 130
     assert "interrupted" in outcome.err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("mode", ["exact", "qdq", "float"])
+def test_commands_on_an_output_folder_take_every_mode(run: Run, compiled: Path, mode: str) -> None:
+    data = ("--data", TEST, "--frames", 4, "--mode", mode)
+    assert run("run", compiled, *data, "--output", "results.npz").status == 0
+    compared = run("compare", compiled, *data, "--json").json
+    evaluated = run("evaluate", compiled, *data, "--metric", "sqnr", "--json").json
+    lossless = compared["outputs"]["logits"] == "inf"
+    assert lossless == (evaluated["metrics"]["sqnr"]["fixed"] == "inf") == (mode == "float")

@@ -29,9 +29,9 @@ def add_nodes(
         ]
         most = sum(float(f) * largest(quant) for f, quant in zip(factors, (first, second), strict=True))
         return b.round(b.node("Add", parts), most + 1, planes=planes)
-    if profile.addition not in {"multiplier", "shift"}:
+    if profile.addition not in {"multiplier", "xnnpack"}:
         return None
-    mantissas, shift = aligned_factors(first, second, made)
+    mantissas, shift = aligned_factors(first, second, made, profile)
     while shift > 0 and not any(mantissa & 1 for mantissa in mantissas):
         mantissas, shift = (mantissas[0] >> 1, mantissas[1] >> 1), shift - 1
     reach = mantissas[0] * largest(first) + mantissas[1] * largest(second) + (1 << max(0, shift - 1))

@@ -121,26 +121,36 @@ def _sum(sign: int, first: QuantParams, second: QuantParams, made: QuantParams, 
             return multiply_integers(parts[0] + sign * parts[1], output, "double")
 
         return in_tflite
-    return _aligned(sign, first, second, made)
+    return _aligned(sign, first, second, made, profile)
 
 
 def aligned_factors(
-    first: QuantParams, second: QuantParams, made: QuantParams
+    first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile
 ) -> tuple[tuple[int, int], int]:
     """A multiplier for each input of a sum, and the shift to the right of both.
 
     Multipliers have at most 16 bits for codes of 8, and 31 for wider ones, which 16 would change by a code.
     Where scales differ by powers of two the multipliers are powers of two, and nothing but the end rounds.
+
+    Source of ``xnnpack``: XNNPACK, parameters of its 8-bit additions.
     """
     ratios = [quant.scale[0] / made.scale[0] for quant in (first, second)]
     bits = 15 if max(quant.bits for quant in (first, second, made)) <= 8 else 30
+    if profile.addition == "xnnpack":
+        ratios, bits = (
+            [float(np.float32(q.scale[0]) / np.float32(made.scale[0])) for q in (first, second)],
+            21,
+        )
     shift = bits - int(np.frexp(max(ratios))[1])
-    mantissas = [int(np.floor(ratio * 2.0**shift + 0.5)) for ratio in ratios]
-    return (mantissas[0], mantissas[1]), shift
+    steps = [ratio * 2.0**shift for ratio in ratios]
+    rounded = [np.rint(step) if profile.addition == "xnnpack" else np.floor(step + 0.5) for step in steps]
+    return (int(rounded[0]), int(rounded[1])), shift
 
 
-def _aligned(sign: int, first: QuantParams, second: QuantParams, made: QuantParams) -> Binary:
-    factors, shift = aligned_factors(first, second, made)
+def _aligned(
+    sign: int, first: QuantParams, second: QuantParams, made: QuantParams, profile: Profile
+) -> Binary:
+    factors, shift = aligned_factors(first, second, made, profile)
     return lambda a, b: rounding_shift_up(a * factors[0] + sign * b * factors[1], shift)
 
 

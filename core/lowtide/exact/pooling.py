@@ -72,7 +72,7 @@ def _covered(size: int, extent: int, stride: int, begin: int, steps: int) -> Arr
 
 def _divided(b: Builder, total: str, count: Array, quant: QuantParams, profile: Profile) -> str:
     """The quotient, rounded; ties away from zero for codes as they are stored, else as the profile says."""
-    if profile.mean == "float32":
+    if profile.average == "float32":
         return b.node("Round", [b.node("Mul", [total, b.constant(1.0 / count)])])
     zero = quant.zero_point[0]
     wide = b.wide(total)

@@ -27,7 +27,8 @@ class Profile:
         product_in_float32: whether input scale times weight scale is rounded to float32 before it is divided
             by the output scale, for weights with one scale.
         addition: ``tflite`` 20 bits to the left and three multipliers; ``float32``; ``multiplier`` one per
-            input with 16 bits; ``shift`` where scales differ by powers of two.
+            input with 16 bits; ``xnnpack`` the same with 21 bits of a ratio in float32.
+        average: means under a window: ``division`` of integers, ties away from zero; ``float32``.
         mean: ``tflite`` a multiplier that contains the number of elements; ``division``; ``float32``.
         softmax: ``fixed-point`` as gemmlowp; ``float``.
         half: how real numbers become codes in tables and at borders: ties ``away`` from zero or to ``even``.
@@ -39,7 +40,8 @@ class Profile:
     dense: Requantize
     wide: Literal["reduced", "full"] = "full"
     product_in_float32: bool = False
-    addition: Literal["tflite", "float32", "multiplier", "shift"]
+    addition: Literal["tflite", "float32", "multiplier", "xnnpack"]
+    average: Literal["division", "float32"] = "division"
     mean: Literal["tflite", "division", "float32"]
     softmax: Literal["fixed-point", "float"]
     half: Literal["away", "even"]
@@ -62,10 +64,21 @@ PROFILES: Mapping[str, Profile] = {
         ),
         Profile(
             name="float32",
-            summary="the integer kernels of ONNX Runtime and XNNPACK: one float32 multiplication",
+            summary="the integer kernels of ONNX Runtime: one float32 multiplication",
             convolution="float32",
             dense="float32",
             addition="float32",
+            average="float32",
+            mean="float32",
+            softmax="float",
+            half="even",
+        ),
+        Profile(
+            name="xnnpack",
+            summary="the integer kernels of XNNPACK: as float32, but sums have multipliers of 21 bits",
+            convolution="float32",
+            dense="float32",
+            addition="xnnpack",
             mean="float32",
             softmax="float",
             half="even",

@@ -318,7 +318,7 @@ class CompileOptions:
         "arithmetic",
         Kind.TEXT,
         None,
-        "how exact execution rounds: tflite, float32, shift or multiplier; default: as the device does",
+        "how exact execution rounds: tflite, float32, xnnpack, shift, multiplier; default: as the device does",
     )
     recalibrate: str = option(
         "recalibrate",

@@ -92,9 +92,11 @@ def compute(node: Node, known: Mapping[str, Codes], made: QuantParams, arithmeti
         assert other is not None
         y = centred(node.value(1), known) * (1 if node.op == "Add" else -1)
         scales = (source.scale[0], other.scale[0], made.scale[0])
-        bits = 15 if max(source.bits, other.bits, made.bits) == 8 else 30
+        bits = {"xnnpack": 21, "float32": None}.get(
+            arithmetic, 15 if max(source.bits, other.bits, made.bits) == 8 else 30
+        )
         first, second = np.broadcast_arrays(x, y)
-        return aligned(first, second, scales, bits if arithmetic != "float32" else None)
+        return aligned(first, second, scales, bits)
     if node.op == "MaxPool":
         return pooled(node, x, max)
     if node.op in {"AveragePool", "GlobalAveragePool"}:
@@ -234,7 +236,7 @@ def in_float32(number: int, factor: float) -> int:
 def requantized(number: int, factor: float, arithmetic: str, *, wide: bool) -> int:
     """An accumulator to a code."""
     match arithmetic:
-        case "float32":
+        case "float32" | "xnnpack":
             return in_float32(number, factor)
         case "shift":
             return half_up(number * Fraction(factor))
@@ -255,7 +257,7 @@ def per_channel(node: Node, accumulated: Codes, made: QuantParams, arithmetic: s
     channels: list[Codes] = []
     for channel, sums in enumerate(np.moveaxis(accumulated, axis, 0)):
         scale = weights.scale[channel if len(weights.scale) > 1 else 0]
-        if arithmetic == "float32":
+        if arithmetic in {"float32", "xnnpack"}:
             factor = float(np.float32(source.scale[0]) * np.float32(scale) / np.float32(made.scale[0]))
         else:
             factor = source.scale[0] * scale / made.scale[0]
@@ -268,6 +270,8 @@ def aligned(x: Codes, y: Codes, scales: tuple[float, float, float], bits: int | 
     """A sum of codes of different scales by multipliers of so many bits; ``None`` for floats."""
     result = np.zeros(x.shape, object)
     ratios = [scale / scales[2] for scale in scales[:2]]
+    if bits == 21:  # XNNPACK has ratios in float32; a multiplier is hardly ever a tie
+        ratios = [float(np.float32(scale) / np.float32(scales[2])) for scale in scales[:2]]
     shift = (bits or 0) - math.frexp(max(ratios))[1]
     factors = [half_up(Fraction(ratio) * Fraction(2) ** shift) for ratio in ratios]
     floats = [np.float32(scale) / np.float32(scales[2]) for scale in scales[:2]]

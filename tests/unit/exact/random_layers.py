@@ -18,7 +18,7 @@ from lowtide.runtime import dequantize
 from unit.exact import oracle
 
 Numbers = NDArray[Any]
-PROFILE_NAMES = ("shift", "multiplier", "float32")
+PROFILE_NAMES = ("shift", "multiplier", "float32", "xnnpack")
 
 
 @attrs.define

@@ -8,7 +8,7 @@ from lowtide.ir import Graph
 from unit.exact.random_layers import difference, layers, networks
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layers())
 def test_a_layer_gives_what_integers_of_any_size_give(case: tuple[Graph, str, int]) -> None:
     assert difference(*case) == ""
