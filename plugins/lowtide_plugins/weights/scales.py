@@ -54,7 +54,9 @@ class ScaleChoice:
             [self._error(scale.reshape(groups, outputs), first=at == 0) for at, scale in enumerate(tried)]
         )
         if len(self.quant.scale) == 1:
-            best = int((errors * self.gains).sum(axis=(1, 2)).argmin())
+            with np.errstate(invalid="ignore"):  # what cannot be held stays out, even where it hardly counts
+                weighed = np.where(np.isfinite(errors), errors * self.gains, np.inf)
+            best = int(weighed.sum(axis=(1, 2)).argmin())
             return (_stored(tried[best][0]),)
         best_of: Array = errors.reshape(len(tried), -1).argmin(axis=0)
         return self._together([float(tried[best][at]) for at, best in enumerate(best_of)])

@@ -127,13 +127,14 @@ def test_a_chosen_scale_is_never_worse_than_the_present_one(
     assert after.sum() <= before.sum() * (1 + 1e-4)
 
 
-def test_no_scale_falls_below_what_the_bias_needs() -> None:
-    wanted = np.array([[[0.01, 0.02, 1.0]]])
+@pytest.mark.parametrize("gain", [1.0, 0.0])
+def test_no_scale_falls_below_what_the_bias_needs(gain: float) -> None:
+    wanted = np.array([[[0.01, 0.02, 1.0], [0.01, 0.02, 0.0]]])
     choice = ScaleChoice(
         wanted=wanted,
         moments=np.diag([1.0, 1.0, 1e-9])[np.newaxis],
-        gains=np.ones((1, 1)),
-        bias=np.full((1, 1), 100.0),
+        gains=np.array([[gain, 1.0]]),
+        bias=np.array([[100.0, 0.0]]),
         quant=QuantParams(DType.INT8, 1 / 128, 0),
         input_scale=0.5,
         low=-128,

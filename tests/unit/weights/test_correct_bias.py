@@ -22,7 +22,7 @@ def compiled(pipeline: str) -> CompileResult:
         data=str(CALIBRATION),
         pipeline=pipeline,
         registry=REGISTRY,
-        options={"measure_frames": 32},
+        options={"measure_frames": 32, "recipe": "use calibrator minmax"},
     )
 
 

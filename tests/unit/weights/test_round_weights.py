@@ -15,6 +15,7 @@ from lowtide_plugins.weights.rounding import round_steps
 from support import CALIBRATION, MODEL
 
 REGISTRY = discover()
+PLAIN = "use calibrator minmax"
 
 
 def energy(error: Array, matrix: Array) -> Array:
@@ -100,7 +101,12 @@ def test_samples_are_what_a_convolution_multiplies(attributes: str) -> None:
 
 def test_a_rounded_network_is_nearer_to_the_float_one_where_scales_are_coarse() -> None:
     def noise(weights: str) -> float:
-        options = {"weights": weights, "quantization_scale_type": 1, "channel_wise_quantization": 1}
+        options = {
+            "weights": weights,
+            "recipe": PLAIN,
+            "quantization_scale_type": 1,
+            "channel_wise_quantization": 1,
+        }
         result = lowtide.compile(
             MODEL, target="tda4vm", data=str(CALIBRATION), options=options, registry=REGISTRY
         )
@@ -111,7 +117,7 @@ def test_a_rounded_network_is_nearer_to_the_float_one_where_scales_are_coarse() 
 
 def test_scales_stay_and_a_second_run_changes_nothing() -> None:
     def compiled(weights: str) -> lowtide.CompileResult:
-        options = {"weights": weights}
+        options = {"weights": weights, "recipe": PLAIN}
         return lowtide.compile(
             MODEL, target="am68a", data=str(CALIBRATION), options=options, registry=REGISTRY
         )
@@ -127,7 +133,8 @@ def test_scales_stay_and_a_second_run_changes_nothing() -> None:
 
 
 def test_moments_do_not_depend_on_frames_in_flight() -> None:
-    result = lowtide.compile(MODEL, target="am68a", data=str(CALIBRATION), registry=REGISTRY)
+    options = {"recipe": PLAIN}
+    result = lowtide.compile(MODEL, target="am68a", data=str(CALIBRATION), options=options, registry=REGISTRY)
     from lowtide.compiler.run import input_specs
     from lowtide.data import open_data
     from lowtide.quantize.operands import mac_operands
