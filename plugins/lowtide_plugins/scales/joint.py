@@ -26,6 +26,7 @@ from lowtide.quantize.weights import (
 from lowtide_plugins.scales.groups import Group, groups_of, params, request_of, union
 from lowtide_plugins.scales.measured import activation_curve, weight_curve
 from lowtide_plugins.scales.plan import Curve, Mac, Plan
+from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values
 
 PER_OCTAVE = 8
@@ -62,7 +63,7 @@ class JointScales(Pass):
     name: ClassVar[str] = "joint-scales"
     frames: int = 32
     memory: int = 64
-    unseen: float = 0.5
+    unseen: float = 1.0
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
@@ -83,10 +84,12 @@ class JointScales(Pass):
         chosen: dict[str, int] = {}
         curves: dict[str, Curve] = {}
         for name, group in groups.items():
-            quant = params(group, union(group, ctx.ranges), request)
+            span = union(group, ctx.ranges)
+            quant = params(group, span, request)
             chosen[name] = math.ceil(per_octave * math.log2(quant.scale[0]) - 1e-6)
             steps = _steps(ACTIVATION_STEPS, per_octave)
-            curves[name] = activation_curve(values, group, quant, steps, self.unseen)
+            trial = Trial(values, group, span, request, self.unseen)
+            curves[name] = activation_curve(trial, quant, steps)
         refusals: list[Refusal] = []
         member = {value: group for group in groups.values() for value in group.members}
         macs: list[Mac] = []

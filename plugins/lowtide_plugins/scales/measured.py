@@ -7,43 +7,29 @@ from collections.abc import Mapping, Sequence
 import attrs
 import numpy as np
 
+from lowtide.calibrate import Range
 from lowtide.ir import Array, Graph, Node, QuantParams, TensorType, Value
 from lowtide.quantize import numbers
 from lowtide.quantize.operands import MacOperands
 from lowtide.runtime import Session, dequantize, to_model
-from lowtide_plugins.scales.groups import Group, fake_quantized
 from lowtide_plugins.scales.plan import Curve
-from lowtide_plugins.scales.suffix import Change, Values
+from lowtide_plugins.scales.ranges import Trial
+from lowtide_plugins.scales.suffix import Values
 
 
-def activation_curve(
-    values: Values, group: Group, quant: QuantParams, steps: Sequence[float], unseen: float
-) -> Curve:
+def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -> Curve:
     """Measure a group at multiples of its scale.
 
     Args:
-        values: on which frames.
-        group: without a zero point.
-        quant: its codes; they clip nothing that should not be clipped.
+        trial: of a group without a zero point.
+        quant: the codes of its range.
         steps: the multiples; the largest is 1.
-        unseen: see `lowtide_plugins.scales.ranges.ChooseRanges`.
     """
-    suffix = values.behind(group.roots)
-    elements = sum(frame[root.name].size for frame in values.frames for root in group.roots)
     measured: dict[float, float] = {}
-    sensitivity = 0.0
     for step in sorted(steps, reverse=True):
         made = attrs.evolve(quant, scale=quant.scale[0] * step)
-        error = suffix.error(_rounded(made))
-        # At the first scale all noise is rounding.
-        sensitivity = sensitivity or error * 12 / made.scale[0] ** 2
-        cut = (quant.range[1] - made.range[1]) ** 2
-        measured[made.scale[0]] = error + sensitivity * unseen / elements * cut
+        measured[made.scale[0]] = trial.cost(Range(*made.range))
     return Curve.through(measured)
-
-
-def _rounded(quant: QuantParams) -> Change:
-    return lambda array: fake_quantized(array, quant)
 
 
 def weight_curve(

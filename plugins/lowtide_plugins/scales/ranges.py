@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import ClassVar
 
 import attrs
+import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.errors import PassError
@@ -30,27 +30,49 @@ SIGNED = 0.5
 
 
 class Trial:
-    """What a range costs."""
+    """What a range costs.
 
-    def __init__(
-        self, values: Values, group: Group, whole: Range, request: SolveRequest, unseen: float
+    Args:
+        values: on which frames.
+        group: whose range.
+        whole: the calibrated range; it is asked for first.
+        request: the rules.
+        unseen: see `ChooseRanges`.
+        frames: which of the frames to run; by default all.
+    """
+
+    def __init__(  # noqa: PLR0917 - all of them decide on the cost
+        self,
+        values: Values,
+        group: Group,
+        whole: Range,
+        request: SolveRequest,
+        unseen: float,
+        frames: Sequence[int] | None = None,
     ) -> None:
+        self.frames = range(len(values.frames)) if frames is None else frames
         self.suffix = values.behind(group.roots)
-        self.group, self.whole, self.request = group, whole, request
-        elements = sum(frame[root.name].size for frame in values.frames for root in group.roots)
-        self.share = unseen / elements
-        self.sensitivity: dict[int, float] = {}
+        self.arrays = [values.frames[at][root.name] for at in self.frames for root in group.roots]
+        self.elements = sum(array.size for array in self.arrays)
+        self.group, self.whole, self.request, self.unseen = group, whole, request, unseen
+        self.sensitivity = 0.0
 
-    def cost(self, span: Range, frames: Sequence[int] | None = None) -> float:
+    def cost(self, span: Range) -> float:
         """The error of the outputs, and what elements at the ends of the whole range would add to it."""
-        count = len(frames or ())
         quant = params(self.group, span, self.request)
-        error = self.suffix.error(lambda array: fake_quantized(array, quant), frames)
-        if count not in self.sensitivity:  # the first range is the whole one, where all noise is rounding
-            self.sensitivity[count] = error * 12 / quant.scale[0] ** 2
+        error = self.suffix.error(lambda array: fake_quantized(array, quant), self.frames)
+        if not self.sensitivity:  # nothing is clipped yet, all noise is rounding
+            self.sensitivity = error * 12 / quant.scale[0] ** 2
         low, high = quant.range
         cut = max(low - self.whole.min, 0.0) ** 2 + max(self.whole.max - high, 0.0) ** 2
-        return error + self.sensitivity[count] * self.share * cut
+        if not (cut and self.unseen):
+            return error
+        clipped = [array - np.clip(array, low, high) for array in self.arrays]
+        seen = self.sensitivity * sum(float(np.vdot(part, part)) for part in clipped) / self.elements
+        rounding = self.sensitivity * quant.scale[0] ** 2 / 12
+        # Clipped elements may have cost little: then so would those that are missing.
+        part = min(max(error - rounding, 0.0) / seen, 1.0) if seen > rounding else 1.0
+        return error + part * self.sensitivity * self.unseen / self.elements * cut
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +103,7 @@ class ChooseRanges(Pass):
     memory: int = 256
     step: float = 0.84
     gain: float = 0.03
-    unseen: float = 0.5
+    unseen: float = 1.0
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
@@ -100,10 +122,11 @@ class ChooseRanges(Pass):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
-            trial = Trial(values, group, before, request, self.unseen)
             # A glance at some frames tells where a search over all of them is worth its time.
-            after = self._search(before, group, partial(trial.cost, frames=few), power=power)
-            if after != before and len(few) < len(values.frames):
+            glance = Trial(values, group, before, request, 0.0, few)
+            after = self._search(before, group, glance.cost, power=power)
+            if after != before:
+                trial = Trial(values, group, before, request, self.unseen)
                 after = self._search(before, group, trial.cost, power=power)
             if after != before:
                 narrowed += 1
