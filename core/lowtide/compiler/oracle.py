@@ -151,7 +151,7 @@ class MeasuringOracle(Oracle):
     def interrupted(self) -> None:
         """See `Oracle.interrupted`."""
         self.c.diagnostics.warning(
-            "LT882",
+            "LT887",
             self.c.options.chosen_strategy,
             "the search for widths was interrupted, and the best plan so far is taken",
             "the same compile goes on from there, unless the cache is off",

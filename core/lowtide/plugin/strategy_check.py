@@ -1,4 +1,4 @@
-"""The contract of precision strategies, checked on a small network with a made oracle."""
+"""The contract of precision strategies, on a small network with an oracle that computes its answers."""
 
 from __future__ import annotations
 

@@ -51,6 +51,15 @@ class PrecisionPlan:
     reasons: Mapping[str, str] = attrs.field(factory=dict[str, str])
     front: tuple[WeighedPlan, ...] = ()
 
+    def with_class(self, problem: PrecisionProblem, group: PrecisionClass, bits: int) -> PrecisionPlan:
+        """The plan with another width of a class; parameters behind a wider output get it, too."""
+        weights = dict(self.weights)
+        for layer in layers(problem.graph):
+            if layer.name in weights and any(value.name in group.tensors for value in layer.outputs):
+                weights[layer.name] = max(bits, weights[layer.name])
+        activations = {**self.activations, **dict.fromkeys(group.tensors, bits)}
+        return attrs.evolve(self, activations=activations, weights=weights)
+
     def same_widths(self, other: PrecisionPlan) -> bool:
         """Whether both give every tensor and every layer the same width."""
         return self.activations == other.activations and self.weights == other.weights

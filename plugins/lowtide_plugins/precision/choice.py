@@ -62,6 +62,12 @@ class Choice:
         problem: the network.
         costs: of its layers.
         forced: what has 16 bits here has them in any case.
+
+    Attributes:
+        names: what the variables stand for.
+        lowest: of each variable, 1 for what is forced.
+        highest: of each variable, 0 for what the device does not have in 16 bits.
+        dragged: pairs of variables of which the second is 1 where the first is.
     """
 
     def __init__(self, problem: PrecisionProblem, costs: Costs, forced: PrecisionPlan) -> None:
@@ -80,7 +86,7 @@ class Choice:
         self.highest = np.maximum(self._values(widest_plan(problem)), self.lowest)
         terms = (self._term(layer) for layer in self._layers.values())
         self._terms = [term for term in terms if any(term.added.values())]
-        self._dragged = [
+        self.dragged = [
             (self._number["activations", group], self._number["weights", name])
             for name, layer in self._layers.items()
             if ("weights", name) in self._number
@@ -172,7 +178,7 @@ class Choice:
         return None
 
     def _drags_along(self, values: Array) -> bool:
-        return all(values[weights] >= values[group] for group, weights in self._dragged)
+        return all(values[weights] >= values[group] for group, weights in self.dragged)
 
     def _moves(self, values: Array) -> list[Array]:
         """Every change of one width, with those that have to go along."""
@@ -180,7 +186,7 @@ class Choice:
         for at, value in enumerate(values):
             move = np.zeros(len(values), int)
             move[at] = 1 - 2 * int(value)
-            for group, weights in self._dragged:
+            for group, weights in self.dragged:
                 if at == group and value == 0:
                     move[weights] = 1 - int(values[weights])
                 if at == weights and value == 1 and values[group] == 1:
@@ -217,7 +223,7 @@ class Choice:
                 entries.append((one, column, 1.0))
                 entries += [(at, column, 1.0) for at, state in zip(agree, states, strict=True) if state]
                 column += 1
-        for group, weights in self._dragged:
+        for group, weights in self.dragged:
             at = row(0.0, np.inf)
             entries += [(at, weights, 1.0), (at, group, -1.0)]
         rows, columns, numbers = zip(*entries, strict=True)

@@ -1,0 +1,238 @@
+"""The strategy automatic, end to end on the demo network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lowtide
+from lowtide.calibrate import StatisticsCache
+from lowtide.compiler.mixture import Run
+from lowtide.errors import DataError, OptionError, QuantizationError, UnsupportedByTargetError
+from lowtide.plugin import discover
+from lowtide.report.model import LayerReport
+from support import CALIBRATION, MODEL, TEST
+
+REGISTRY = discover()
+OUTPUTS = "advanced_options:output_feature_16bit_names_list"
+PARAMETERS = "advanced_options:params_16bit_names_list"
+
+
+def compiled(target: str = "tda4vm", frames: int = 32, **options: object) -> lowtide.CompileResult:
+    return lowtide.compile(
+        MODEL, target=target, data=str(CALIBRATION), frames=frames, options=options, registry=REGISTRY
+    )
+
+
+@pytest.fixture(scope="module")
+def plain() -> lowtide.CompileResult:
+    return compiled()
+
+
+@pytest.fixture(scope="module")
+def everything() -> lowtide.CompileResult:
+    return compiled(tensor_bits=16)
+
+
+@pytest.fixture(scope="module")
+def factor(plain: lowtide.CompileResult, everything: lowtide.CompileResult) -> float:
+    """Half of what 16 bits take more."""
+    return (ms(plain) + ms(everything)) / 2 / ms(plain)
+
+
+@pytest.fixture(scope="module")
+def mixed(factor: float) -> lowtide.CompileResult:
+    return compiled(mixed_precision_factor=factor)
+
+
+def widths(result: lowtide.CompileResult) -> dict[str, tuple[int | None, int | None]]:
+    return {layer.name: (layer.bits, layer.weight_bits) for layer in result.report.layers}
+
+
+def ms(result: lowtide.CompileResult) -> float:
+    found = result.report.latency_ms
+    assert found is not None
+    return found
+
+
+def test_the_budget_holds_and_the_error_falls(
+    plain: lowtide.CompileResult, mixed: lowtide.CompileResult, factor: float
+) -> None:
+    assert ms(plain) < ms(mixed) <= factor * ms(plain) * (1 + 1e-9)
+    assert mixed.report.outputs[0].sqnr_db > plain.report.outputs[0].sqnr_db + 3
+    assert {16, 8} <= {bits for pair in widths(mixed).values() for bits in pair}
+
+
+def test_exact_execution_agrees_with_the_emulation(mixed: lowtide.CompileResult) -> None:
+    assert mixed.report.agreement is not None
+    assert mixed.report.agreement.layer_largest <= 1
+
+
+def test_the_front_rises_and_has_the_chosen_plan(mixed: lowtide.CompileResult) -> None:
+    front = [point for point in mixed.report.front if point.number is not None]
+    assert [point.number for point in front] == list(range(1, len(front) + 1))
+    assert [point.latency_ms for point in front] == sorted(point.latency_ms for point in front)
+    assert [point.error_db for point in front] == sorted(point.error_db for point in front)
+    assert front[0].label == "8 bits"
+    (chosen,) = [point for point in mixed.report.front if point.chosen]
+    assert chosen.latency_ms == pytest.approx(ms(mixed))
+
+
+def test_every_wide_layer_has_a_reason(mixed: lowtide.CompileResult) -> None:
+    def is_wide(layer: LayerReport) -> bool:
+        return 16 in (layer.bits, layer.weight_bits)
+
+    wide = [layer for layer in mixed.report.layers if is_wide(layer)]
+    assert wide
+    assert all("because" in layer.width_reason for layer in wide)
+    assert not any(layer.width_reason for layer in mixed.report.layers if not is_wide(layer))
+
+
+def test_a_search_costs_few_runs(mixed: lowtide.CompileResult, plain: lowtide.CompileResult) -> None:
+    assert mixed.report.search_passes is not None
+    assert mixed.report.search_passes <= 30
+    assert plain.report.search_passes is None
+
+
+def test_the_lists_that_are_emitted_give_the_same_widths(
+    mixed: lowtide.CompileResult, tmp_path: Path
+) -> None:
+    folder = mixed.save(tmp_path / "out")
+    emitted: Mapping[str, Any] = json.loads((folder / "tidl_options.json").read_text("utf-8"))
+    assert "advanced_options:mixed_precision_factor" not in emitted
+    lists = {key: emitted[key] for key in (OUTPUTS, PARAMETERS)}
+    assert widths(compiled(**lists)) == widths(mixed)
+
+
+def test_codes_of_16_bits_are_in_the_model_and_the_proto(
+    mixed: lowtide.CompileResult, tmp_path: Path
+) -> None:
+    folder = mixed.save(tmp_path / "out")
+    assert "bit_depth: 2" in (folder / "quant_params.prototxt").read_text("utf-8")
+    read = lowtide.load_output(folder)
+    with np.load(TEST) as data:
+        feeds = {"image": data["image"][:1].astype(np.float32)}
+    for mode in ("qdq", "exact"):
+        again = read.run(feeds, mode=mode)
+        for name, array in mixed.run(feeds, mode=mode).items():
+            np.testing.assert_array_equal(again[name], array)
+
+
+def test_a_plan_over_the_budget_is_refused_with_the_class_that_costs_most(
+    plain: lowtide.CompileResult,
+) -> None:
+    options = {"strategy": "manual", "output_feature_16bit_names_list": "stem, logits"}
+    with pytest.raises(QuantizationError, match=r"manual .* the budget is .* ms; 16 bits cost most in the"):
+        compiled(frames=4, budget_ms=1.0001 * ms(plain), **options)
+
+
+def test_a_budget_for_everything_gives_16_bits_without_a_search() -> None:
+    result = compiled(mixed_precision_factor=4)
+    assert {bits for pair in widths(result).values() for bits in pair} <= {16, None}
+    assert result.report.search_passes is None
+
+
+def test_a_point_of_the_front_is_taken_without_measuring_again(
+    tmp_path: Path, mixed: lowtide.CompileResult, factor: float
+) -> None:
+    def run(**options: object) -> lowtide.CompileResult:
+        return lowtide.compile(
+            MODEL,
+            target="tda4vm",
+            data=str(CALIBRATION),
+            frames=32,
+            options={"mixed_precision_factor": factor, **options},
+            cache=StatisticsCache(tmp_path),
+        )
+
+    first = run()
+    assert first.graph == mixed.graph
+    assert first.report.front == mixed.report.front
+    second = run(front_point=2)
+    wanted = next(point for point in first.report.front if point.number == 2)
+    assert ms(second) == pytest.approx(wanted.latency_ms)
+    assert [p.error_db for p in second.report.front if p.number] == [
+        p.error_db for p in first.report.front if p.number
+    ]
+    assert first.report.search_passes is not None
+    assert second.report.search_passes is not None
+    # What is left is what the recipe measures of the first plan.
+    assert second.report.search_passes < 0.15 * first.report.search_passes
+    with pytest.raises(OptionError, match=r"the front has \d+ points, found 99"):
+        run(front_point=99)
+
+
+def test_a_goal_is_reached_at_little_latency(
+    plain: lowtide.CompileResult, everything: lowtide.CompileResult
+) -> None:
+    wanted = plain.report.outputs[0].sqnr_db + 4
+    result = compiled(goal=f"sqnr>={wanted:.2f}")
+    assert result.report.outputs[0].sqnr_db >= wanted - 0.01
+    assert ms(plain) < ms(result) < ms(everything)
+
+
+def test_a_goal_out_of_reach_says_what_is_in_reach() -> None:
+    with pytest.raises(QuantizationError, match=r"sqnr>=300 is out of reach: with .* ms it is \d+"):
+        compiled(goal="sqnr>=300")
+
+
+def test_layers_that_are_listed_are_wide_in_any_case(factor: float) -> None:
+    result = compiled(mixed_precision_factor=factor, output_feature_16bit_names_list="stem/relu6")
+    assert widths(result)["stem/relu6"] == (16, 16)
+    (reason,) = [layer.width_reason for layer in result.report.layers if layer.name == "stem/relu6"]
+    assert "is listed" in reason
+
+
+def test_an_interrupt_ends_the_search_with_the_best_so_far(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    rounds = 0
+    before = Run.__init__
+
+    def interrupted(self: Run, *args: Any) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            raise KeyboardInterrupt
+        before(self, *args)
+
+    monkeypatch.setattr(Run, "__init__", interrupted)
+    result = compiled(mixed_precision_factor=factor)
+    assert "LT887" in {entry.code for entry in result.report.diagnostics}
+    assert {8, 16} <= {bits for pair in widths(result).values() for bits in pair}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"strategy": "automatic"}, OptionError, "needs a budget or a goal"),
+        ({"budget_ms": 0.001}, OptionError, r"8 bits take .* ms on tda4vm, the budget is 0.001 ms"),
+        ({"goal": "fame>=3"}, OptionError, "goal.*no figure 'fame'"),
+        ({"goal": "sqnr"}, OptionError, "goal.*expected NAME>=NUMBER"),
+        (
+            {"mixed_precision_factor": 1.0001, "output_feature_16bit_names_list": "stem, logits"},
+            OptionError,
+            "the layers that are listed take",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_remedy(
+    options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        compiled(frames=4, **options)
+
+
+def test_a_device_without_latency_model_has_no_budget() -> None:
+    with pytest.raises(UnsupportedByTargetError, match=r"no latency model.*16bit_names_list"):
+        compiled("generic", frames=4, mixed_precision_factor=1.2)
+
+
+def test_a_search_needs_frames() -> None:
+    with pytest.raises(DataError, match="no calibration data"):
+        lowtide.compile(MODEL, target="tda4vm", options={"mixed_precision_factor": 1.2})
