@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lowtide.tuning import search
+from lowtide.compiler.api import compile_request
 from support import CALIBRATION, MODEL, Run
 
 QUICK = ("--frames", 12, "--set", "measure_frames=1", "--set", "accuracy_level=0", "--no-cache")
@@ -25,7 +25,9 @@ def test_the_demo_reaches_float_on_tda4vm_without_a_human_choosing(run: Run, tmp
     # The best again, from its options file.
     best = json.loads((tmp_path / "out" / "tune" / "tune.json").read_text("utf-8"))["chosen"]
     options = f"out/tune/tried/{best:02}.yaml"
-    again = run("compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION, "--options", options, "--output", "b")
+    again = run(
+        "compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION, "--options", options, "--output", "b"
+    )
     assert again.status == 0, again.err
     assert Path("b/model.onnx").read_bytes() == Path("out/model.onnx").read_bytes()
 
@@ -40,16 +42,18 @@ def test_a_missed_goal_is_status_1_and_the_best_is_there(run: Run) -> None:
     assert run("inspect", "out").status == 0
 
 
-def test_an_interrupt_is_status_130_and_the_folder_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = search.compile_request, []
+def test_an_interrupt_is_status_130_and_the_folder_is_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
 
     def interrupted(request: Any) -> Any:
         calls.append(request)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(request)
+        return compile_request(request)
 
-    monkeypatch.setattr(search, "compile_request", interrupted)
+    monkeypatch.setattr("lowtide.tuning.search.compile_request", interrupted)
     command = ("tune", MODEL, "--target", "am68a", "--data", CALIBRATION, *QUICK, "--goal", "sqnr>=300")
     outcome = run(*command)
     assert outcome.status == 130

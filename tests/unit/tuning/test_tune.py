@@ -1,4 +1,4 @@
-"""``lowtide.tune``: what is tried, what stays, when it stops, and that it goes on where it was interrupted."""
+"""``lowtide.tune``: what is tried, what stays, when it stops, and how it goes on after an interrupt."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 import yaml
 
 import lowtide
+from lowtide.compiler.api import compile_request
 from lowtide.compiler.progress import Progress
 from lowtide.errors import DataError, OptionError, OutputError
 from lowtide.options import load_options_file
 from lowtide.plugin import discover
 from lowtide.target import Rung, Target, TuneData, load_target
-from lowtide.tuning import Figures, Tried, TuneResult, api, parse_goal, search
+from lowtide.tuning import Figures, Tried, TuneResult, api, parse_goal
 from lowtide.tuning.judge import better
 from lowtide.tuning.search import front
 from unit.diagnosis.networks import Builder
@@ -55,13 +56,12 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
     net.conv("y", net.node("Relu", "a", net.conv("c", "x", (6, 3), kernel=3)), (3, 6))
     onnx.save(net.model("y"), tmp_path / "net.onnx")
     made = Setting(tmp_path, tmp_path / "net.onnx", net.frames(12), [])
-    original = search.compile_request
 
     def counted(request: Any) -> Any:
         made.compiled.append(dict(request.options[-1].values))
-        return original(request)
+        return compile_request(request)
 
-    monkeypatch.setattr(search, "compile_request", counted)
+    monkeypatch.setattr("lowtide.tuning.search.compile_request", counted)
     return made
 
 
@@ -93,7 +93,9 @@ def test_a_goal_is_a_number_or_stands_beside_the_float_network() -> None:
     assert parse_goal("top1>=float", METRICS).met(0.57, 0.57)
 
 
-@pytest.mark.parametrize("text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float"])
+@pytest.mark.parametrize(
+    "text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float"]
+)
 def test_what_is_no_goal_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--goal"):
         parse_goal(text, METRICS)
@@ -278,7 +280,9 @@ def test_a_finished_run_tries_nothing_again_and_another_goal_goes_on(setting: Se
     assert setting.tune(goal="sqnr>=50").best.options["tensor_bits"] == 16
 
 
-def test_an_interrupt_that_somebody_swallows_is_heeded_after_the_compile(setting: Setting, ladder: Any) -> None:
+def test_an_interrupt_that_somebody_swallows_is_heeded_after_the_compile(
+    setting: Setting, ladder: Any
+) -> None:
     ladder(PLAIN, BETTER)
     with pytest.raises(KeyboardInterrupt):
         setting.tune(stopped=lambda: len(setting.compiled) == 2)
