@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lowtide.tuning import search
+from lowtide.compiler.api import compile_request
 from support import CALIBRATION, MODEL, Run
 
 QUICK = ("--frames", 12, "--set", "measure_frames=1", "--set", "accuracy_level=0", "--no-cache")
@@ -45,15 +45,15 @@ def test_a_missed_goal_is_status_1_and_the_best_is_there(run: Run) -> None:
 def test_an_interrupt_is_status_130_and_the_folder_is_there(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = search.compile_request, []
+    calls: list[Any] = []
 
     def interrupted(request: Any) -> Any:
         calls.append(request)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(request)
+        return compile_request(request)
 
-    monkeypatch.setattr(search, "compile_request", interrupted)
+    monkeypatch.setattr("lowtide.tuning.search.compile_request", interrupted)
     command = ("tune", MODEL, "--target", "am68a", "--data", CALIBRATION, *QUICK, "--goal", "sqnr>=300")
     outcome = run(*command)
     assert outcome.status == 130

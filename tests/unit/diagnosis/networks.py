@@ -22,6 +22,9 @@ from lowtide.plugin import discover
 from lowtide.report.model import Finding
 from support import CALIBRATION, MODEL
 
+RECIPE = "use calibrator minmax; try weights correct-bias"
+"""What the faults are found under, whatever the recipes of devices become."""
+
 Array = NDArray[np.float32]
 REGISTRY = discover()
 
@@ -76,6 +79,21 @@ def followed(
 ) -> Diagnosed:
     """The same network with the remedies of findings."""
     return diagnosed(model, path, data, target, {**(options or {}), **remedy_options(findings)})
+
+
+def followed_on(
+    model: onnx.ModelProto,
+    path: Path,
+    data: object,
+    target: str,
+    first: Finding,
+    *,
+    options: Mapping[str, object],
+) -> Diagnosed:
+    """The same network after the remedy of one finding, and then of all that come into sight behind it."""
+    joined = {**options, **remedy_options([first])}
+    found = diagnosed(model, path, data, target, joined)
+    return diagnosed(model, path, data, target, {**joined, **remedy_options(found.findings)})
 
 
 def demo(change: Callable[[str, Array], Array] | None = None) -> onnx.ModelProto:
