@@ -8,7 +8,7 @@ over test frames, in float, 8 bits, mixed under each factor, and 16 bits; runs o
 calibration frame and CPU seconds that the compile took beyond that with 8 bits; the front.
 
 With --exhaustive the plan of the search is compared with the best of all plans of a made network, and of
-many of the networks, measured in exact execution on the calibration frames: noise of the search by that of the
+many of the networks, in exact execution on the calibration frames: noise of the search by that of the
 best.
 """
 

@@ -318,7 +318,7 @@ class CompileOptions:
         "arithmetic",
         Kind.TEXT,
         None,
-        "how exact execution rounds: tflite, float32, xnnpack, shift, multiplier; default: as the device does",
+        "how exact execution rounds: tflite, float32, xnnpack, shift, multiplier; default: as the device",
     )
     recalibrate: str = option(
         "recalibrate",

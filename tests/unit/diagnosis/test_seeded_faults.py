@@ -26,7 +26,6 @@ def scaled(layer: str, factor: float) -> Any:
     return change
 
 
-@pytest.mark.xfail(reason="the remedy restores less than before split biases got room", strict=False)
 def test_a_channel_of_a_depthwise_layer_times_50_is_named_and_a_scale_for_each_channel_restores(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import lowtide
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.mixture import Run
+from lowtide.compiler.run import FIXED_MODES, execute
 from lowtide.errors import DataError, OptionError, QuantizationError, UnsupportedByTargetError
 from lowtide.plugin import discover
 from lowtide.report.model import LayerReport
@@ -117,8 +118,8 @@ def test_codes_of_16_bits_are_in_the_model_and_the_proto(
     read = lowtide.load_output(folder)
     with np.load(TEST) as data:
         feeds = {"image": data["image"][:1].astype(np.float32)}
-    for mode in ("qdq", "exact"):
-        again = read.run(feeds, mode=mode)
+    for mode in FIXED_MODES:
+        again = execute(read.graph, feeds, mode, read.device)
         for name, array in mixed.run(feeds, mode=mode).items():
             np.testing.assert_array_equal(again[name], array)
 
@@ -222,7 +223,7 @@ def test_an_interrupt_ends_the_search_with_the_best_so_far(
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(
-    options: dict[str, object], error: type[Exception], message: str
+    options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         compiled(frames=4, **options)
