@@ -102,7 +102,7 @@ def tune(
         data: frames, see `lowtide.compile`; a part of them is set aside.
         output: where the best result goes, as soon as there is one. A folder with a record of the same model,
             device, data and options is continued.
-        goal: ``METRIC>=X`` or ``METRIC>=float-X``; by default the first of the device that the data allows.
+        goal: ``METRIC>=X`` or ``METRIC>=float-X``, also with ``and sqnr>=X``; by default the first of the device that the data allows.
         budget: the most latency, as a multiple of that of 8 bits.
         time_budget: seconds of wall time; the first configuration is finished in any case.
         frames: how many frames to learn from; by default half of them.
@@ -173,7 +173,7 @@ def tune(
     return TuneResult(
         folder=folder,
         goal=wanted,
-        reached=wanted.met(search.figures.metric, record.float_metric),
+        reached=wanted.met(search.figures.metric, record.float_metric, search.figures.sqnr_db),
         end=search.end,
         float_metric=record.float_metric,
         frames=(parts.learned, parts.aside.count or 0),
@@ -301,8 +301,10 @@ def _key(parts: _Parts, target: Target, request: CompileRequest, goal: Goal) -> 
 
 def _options_file(request: CompileRequest, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """All that was set, as an options file that gives the same compile."""
-    resolved = resolve_options([*request.options, OptionLayer(ORIGIN, dict(chosen))])
+    resolved = resolve_options(request.options)
     found = {option.key: _plain(option.value) for option in resolved.effective if option.origin != "default"}
+    keys = {_short(info.key): info.key for info in FIELDS.values()}
+    found |= {keys[_short(key)]: _plain(value) for key, value in chosen.items()}
     described = request.preprocess
     if described is not None and described != Preprocess():
         block = attrs.asdict(described, filter=lambda field, value: value != field.default)

@@ -138,6 +138,11 @@ class Record:
         }
 
 
+def _yaml(value: Mapping[str, Any]) -> str:
+    dump: Any = yaml.safe_dump  # pyright: ignore[reportUnknownMemberType]  # its stubs leave a width open
+    return str(dump(dict(value), sort_keys=True, allow_unicode=True))
+
+
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, "utf-8")

@@ -215,7 +215,7 @@ class Search:
 
     def _reached(self, figures: Figures) -> bool:
         float_metric = self.record.float_metric
-        return float_metric is not None and self.goal.met(figures.metric, float_metric)
+        return float_metric is not None and self.goal.met(figures.metric, float_metric, figures.sqnr_db)
 
     def _save(self) -> None:
         assert self.result is not None  # noqa: S101 - the caller has a result

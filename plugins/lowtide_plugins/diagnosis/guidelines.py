@@ -83,7 +83,7 @@ def _normalization(view: DiagnosisView) -> Iterator[Finding]:
     worst = {cost.layer for cost in view.worst}
     for node in bare:
         layer = _layer_of(view, node)
-        if layer is None or not _feeds_another(node):
+        if layer is None or not _is_narrow(layer) or not _feeds_another(node):
             continue
         operands = mac_operands(node)
         depthwise = operands is not None and operands.depthwise

@@ -84,17 +84,30 @@ def steps(found: TuneResult) -> list[tuple[str, bool]]:
 
 
 def test_a_goal_is_a_number_or_stands_beside_the_float_network() -> None:
-    assert parse_goal("top1>=0.7", METRICS).met(0.7, 0.0)
-    assert not parse_goal("top1>=0.7", METRICS).met(0.69, 0.0)
+    plain = parse_goal("top1>=0.7", METRICS)
+    assert plain.met(0.7, 0.0, 0.0)
+    assert not plain.met(0.69, 0.0, 99.0)
     beside = parse_goal("top1 >= float - 0.01", METRICS)
     assert str(beside) == "top1>=float-0.01"
-    assert beside.met(0.56, 0.57)
-    assert not beside.met(0.55, 0.57)
-    assert parse_goal("top1>=float", METRICS).met(0.57, 0.57)
+    assert beside.met(0.56, 0.57, 0.0)
+    assert not beside.met(0.55, 0.57, 0.0)
+    assert parse_goal("top1>=float", METRICS).met(0.57, 0.57, 0.0)
+
+
+def test_a_goal_on_a_metric_may_be_on_the_error_too() -> None:
+    both = parse_goal("sqnr>=15 and top1>=float-0.01", METRICS)
+    assert both.metric == "top1"
+    assert str(both) == "sqnr>=15 and top1>=float-0.01"
+    assert both.met(0.6, 0.6, 15.0)
+    assert not both.met(0.6, 0.6, 14.0)
+    assert not both.met(0.5, 0.6, 16.0)
+    assert parse_goal("sqnr>=30", METRICS).met(31.0, float("inf"), 31.0)
+    with pytest.raises(OptionError, match="expected one metric"):
+        parse_goal("top1>=0.5 and agreement>=0.9", (*METRICS, "agreement"))
 
 
 @pytest.mark.parametrize(
-    "text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float"]
+    "text", ["top1", "top1>=flat", "top2>=0.5", "top1>=float-much", "top1=>0.5", ">=float", "top1>=0 and", ""]
 )
 def test_what_is_no_goal_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--goal"):
@@ -203,18 +216,21 @@ def test_what_the_user_decides_no_rung_changes(setting: Setting, ladder: Any) ->
 
 
 def test_a_rung_that_is_not_possible_is_noted_and_passed_over(setting: Setting, ladder: Any) -> None:
-    ladder(PLAIN, Rung(step="odd", options={"quantization_scale_type": 3, "tensor_bits": 16}), BETTER)
+    odd = Rung(step="odd", options={"quantization_scale_type": 3})
+    clash = Rung(step="clash", options={"tensor_bits": 16, "mixed_precision_factor": 1.2})
+    ladder(PLAIN, odd, clash, BETTER)
     found = setting.tune(target="tda4vm")
-    assert [entry.figures is None for entry in found.tried] == [False, True, False]
-    assert found.tried[1].why.startswith("not possible: LT")
-    assert found.best.number == 3
+    assert [entry.figures is None for entry in found.tried] == [False, True, True, False]
+    assert all(entry.why.startswith("not possible: LT") for entry in found.tried[1:3])
+    assert found.best.number == 4
 
 
 def test_over_the_budget_nothing_is_chosen(setting: Setting, ladder: Any) -> None:
     mixed = [
         Rung(step="mixed", options={"mixed_precision_factor": factor}) for factor in (1.3, 2.0, "budget")
     ]
-    ladder(PLAIN, BETTER, *mixed, WIDE)
+    wide = Rung(step="16 bits", options={"tensor_bits": 16, "mixed_precision_factor": -1})
+    ladder(PLAIN, BETTER, *mixed, wide)
     found = setting.tune(budget=1.5)
     factors = [entry.options.get("mixed_precision_factor") for entry in found.tried]
     assert 2.0 not in factors
