@@ -78,9 +78,10 @@ def table(network: Network, given: argparse.Namespace, registry: Registry) -> It
     frames = network.frames(given.frames)
     wanted: list[tuple[str, dict[str, object]]] = [("8 bits", {})]
     wanted += [
-        (f"factor {text}", {"mixed_precision_factor": float(text)}) for text in given.factors.split(",")
+        (f"factor {text}", dict[str, object](mixed_precision_factor=float(text)))
+        for text in given.factors.split(",")
     ]
-    wanted += [("16 bits", {"tensor_bits": 16})]
+    wanted += [("16 bits", dict[str, object](tensor_bits=16))]
     base: tuple[float, float] | None = None
     for name, options in wanted:
         result, wall, cpu = compiled(network.model, frames, given.target, registry, **options)

@@ -41,8 +41,9 @@ def test_all_three_are_used_from_the_command_line(tmp_path: Path, capsys: pytest
 
 
 def test_the_calibrator_widens_the_ranges_when_chosen_from_python() -> None:
-    plain = lowtide.compile(MODEL, target="acme-box", data=DATA, calibrator="minmax")
-    wide = lowtide.compile(MODEL, target="acme-box", data=DATA, calibrator="headroom")
+    alone = {"scales": ""}
+    plain = lowtide.compile(MODEL, target="acme-box", data=DATA, calibrator="minmax", options=alone)
+    wide = lowtide.compile(MODEL, target="acme-box", data=DATA, calibrator="headroom", options=alone)
     for name, seen in plain.ranges.items():
         width = seen.max - seen.min
         assert wide.ranges[name].max == pytest.approx(seen.max + 0.1 * width)

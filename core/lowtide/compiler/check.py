@@ -71,9 +71,11 @@ class Preflight:
     @property
     def narrow_heads(self) -> tuple[str, ...]:
         """Regression heads on the accelerator whose output has 8 bits."""
-        widths_ = self.plan.activations if self.plan else {}
+        if self.plan is None:
+            return ()
+        bits = self.plan.activations
         return tuple(
-            head.layer for head in self.heads if head.kind == "regression" and widths_.get(head.layer) == 8
+            head.layer for head in self.heads if head.kind == "regression" and bits.get(head.layer) == 8
         )
 
 

@@ -85,7 +85,7 @@ def converge(extents: Extents) -> Convergence | None:
     if total < 2 or not tensors:
         return None
     full = extents.widths(range(total))
-    spread: NDArray[np.float64] = np.linspace(1, total, min(total, MOST_STEPS))
+    spread = np.linspace(1, total, min(total, MOST_STEPS), dtype=np.float64)
     counts: NDArray[np.int64] = np.unique(np.rint(spread).astype(np.int64))
     missing = np.array([_missing(extents.widths(evenly_spread(total, int(count))), full) for count in counts])
     unsettled = (missing > TOLERANCE).sum(axis=1)

@@ -102,7 +102,8 @@ def tune(
         data: frames, see `lowtide.compile`; a part of them is set aside.
         output: where the best result goes, as soon as there is one. A folder with a record of the same model,
             device, data and options is continued.
-        goal: ``METRIC>=X`` or ``METRIC>=float-X``, also with ``and sqnr>=X``; by default the first of the device that the data allows.
+        goal: ``METRIC>=X`` or ``METRIC>=float-X``, also with ``and sqnr>=X``; by default the first of the
+            device that the data allows.
         budget: the most latency, as a multiple of that of 8 bits.
         time_budget: seconds of wall time; the first configuration is finished in any case.
         frames: how many frames to learn from; by default half of them.

@@ -105,8 +105,7 @@ class Record:
     def add(self, entry: Tried, options_file: Mapping[str, Any]) -> None:
         """One more configuration, with its options file."""
         self.tried.append(entry)
-        dump: Callable[..., str] = cast(Any, yaml.safe_dump)
-        self.files[entry.file] = dump(dict(options_file), sort_keys=True, allow_unicode=True)
+        self.files[entry.file] = _yaml(options_file)
 
     def write(self, folder: Path) -> None:
         """Write record and options files into an output folder, each file in one step."""
@@ -139,8 +138,9 @@ class Record:
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
-    dump: Any = yaml.safe_dump  # pyright: ignore[reportUnknownMemberType]  # its stubs leave a width open
-    return str(dump(dict(value), sort_keys=True, allow_unicode=True))
+    # The stubs of yaml leave a type of its width open, which pyright reports of the name alone.
+    dump = cast("Callable[..., str]", getattr(yaml, "safe_dump"))  # noqa: B009
+    return dump(dict(value), sort_keys=True, allow_unicode=True)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes the protos."""
+"""Writes the protos, and the float network that they are for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import attrs
 
 from lowtide.emit import Emitter
 from lowtide.errors import OutputError
+from lowtide.quantize.codes import remove_codes
+from lowtide.runtime import save_model
 from lowtide_plugins.tidl_proto.build import build
 from lowtide_plugins.tidl_proto.text import print_net
 
@@ -22,14 +24,30 @@ NAME = "quant_params.prototxt"
 
 @attrs.frozen
 class TidlProtoEmitter(Emitter):
-    """Writes ``quant_params.prototxt`` for the vendor's devices, numbered when there are several parts."""
+    """Writes ``quant_params.prototxt`` for the vendor's devices, numbered when there are several parts.
+
+    A proto holds scales and biases but no weights, and passes may have changed those. ``quant_params.onnx``
+    is the float network whose weights are the codes times their scales: with it, the proto gives these codes.
+    """
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:
         """See `Emitter.emit`."""
         texts = _texts(result, Path(NAME))
         for path, text in texts.items():
             (folder / path).write_text(text, "utf-8")
-        return tuple(str(path) for path in texts)
+        names = tuple(str(path) for path in texts)
+        return (*names, *_save_network(result, folder / NAME)) if texts else ()
+
+
+def network_beside(proto: Path) -> Path:
+    """Where the network is that a proto is for."""
+    return proto.with_suffix(".onnx")
+
+
+def _save_network(result: CompileResult, proto: Path) -> tuple[str, ...]:
+    graph = result.graph.clone()
+    remove_codes(graph)
+    return save_model(graph, network_beside(proto), quantized=False)
 
 
 def numbered(path: Path, count: int) -> tuple[Path, ...]:
@@ -49,6 +67,8 @@ def _texts(result: CompileResult, path: Path) -> dict[Path, str]:
 def write_named(result: CompileResult) -> None:
     """Write the files that the option quant_params_proto_path names, unless they are there.
 
+    The network with these weights goes beside them, unless there is one.
+
     Raises:
         OutputError: when they cannot be written.
     """
@@ -60,6 +80,8 @@ def write_named(result: CompileResult) -> None:
         return
     for path, text in texts.items():
         _write(path, text)
+    if texts and not network_beside(Path(chosen)).exists():
+        _save_network(result, Path(chosen))
 
 
 def _write(path: Path, text: str) -> None:

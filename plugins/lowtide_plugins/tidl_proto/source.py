@@ -15,7 +15,7 @@ from lowtide.errors import QuantizationError
 from lowtide.ir import Array
 from lowtide.quantize import numbers
 from lowtide_plugins.tidl_proto.check import Problem, problems
-from lowtide_plugins.tidl_proto.emitter import numbered
+from lowtide_plugins.tidl_proto.emitter import network_beside, numbered
 from lowtide_plugins.tidl_proto.expected import Entry, entries
 from lowtide_plugins.tidl_proto.records import LayerParams, TensorParams
 from lowtide_plugins.tidl_proto.text import read
@@ -23,6 +23,12 @@ from lowtide_plugins.tidl_proto.text import read
 SHOWN = 10
 AGREE = 1e-5
 """Relative difference up to which a range and a scale mean the same: files round."""
+
+ONE_CODE = 1.01
+"""A symmetric range and its lowest code, 128 / 127 of it, with room for the rounding of files."""
+
+FOREIGN = 0.02
+"""Share of a layer's weights outside of their range from which on they are taken for other weights."""
 
 WIDE_TYPES = (2, 3)
 """Element types of 16-bit codes."""
@@ -90,8 +96,27 @@ class _Reader:
             wide = bits == 16 or tensor.element_type in WIDE_TYPES
             self.weight_bits[entry.name] = 16 if wide else 8
             self.scales[entry.name] = self.weight_scales(layer, tensor, self.weight_bits[entry.name])
+            self.check_weights(entry, tensor)
         if entry.operands is not None and layer.bias and "bias" not in unusable:
             self.biases[entry.name] = np.array(layer.bias[0].value, np.float64)
+
+    def check_weights(self, entry: Entry, tensor: TensorParams) -> None:
+        """Warn when the weights are not those that the proto was made for."""
+        assert entry.operands is not None  # noqa: S101 - the caller asks
+        constant = entry.operands.weights.constant
+        if constant is None:
+            return
+        weights = constant.array()
+        limit = ONE_CODE * max(abs(tensor.min), abs(tensor.max))
+        beyond = float((np.abs(weights) > limit).mean()) if weights.size else 0.0
+        if beyond > FOREIGN:
+            self.request.diagnostics.warning(
+                "LT866",
+                f"{self.chosen}, layer {entry.name}, weights",
+                f"{beyond:.0%} of the weights lie outside of {tensor.min:g} to {tensor.max:g}: the proto was "
+                "made for other weights",
+                hint=f"compile the network that was written beside it, {network_beside(Path(self.chosen))}",
+            )
 
     def weight_scales(self, layer: LayerParams, tensor: TensorParams, bits: int) -> tuple[float, ...]:
         """The scales as they are written where the range agrees, else that which the range gives."""

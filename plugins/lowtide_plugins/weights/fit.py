@@ -8,6 +8,7 @@ positions of the same frames.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import attrs
 import numpy as np
@@ -169,8 +170,9 @@ class Evidence:
         centred = (wanted - mean).astype(np.float32)
         cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
         matrix = moments + hold * np.eye(size)
-        solved: Array = np.linalg.solve(matrix, (cross + hold * self.weights).transpose(0, 2, 1))
-        return np.asarray(solved.transpose(0, 2, 1))
+        wanted_by: Array = (cross + hold * self.weights).transpose(0, 2, 1)
+        solved = cast(Array, np.linalg.solve(matrix, wanted_by))
+        return solved.transpose(0, 2, 1)
 
     def _strength(self) -> float | None:
         """How much to hold weights, ``None`` for entirely."""

@@ -58,7 +58,7 @@ class ScaleChoice:
                 weighed = np.where(np.isfinite(errors), errors * self.gains, np.inf)
             best = int(weighed.sum(axis=(1, 2)).argmin())
             return (_stored(tried[best][0]),)
-        best_of: Array = errors.reshape(len(tried), -1).argmin(axis=0)
+        best_of: list[int] = errors.reshape(len(tried), -1).argmin(axis=0).tolist()
         return self._together([float(tried[best][at]) for at, best in enumerate(best_of)])
 
     def scales_for(self, limit: float) -> tuple[float, ...]:

@@ -60,7 +60,7 @@ def test_the_manifest_names_every_file_with_its_digest(saved: Path) -> None:
     manifest = json.loads((saved / MANIFEST).read_text("utf-8"))
     assert {*manifest["outputs"], MANIFEST} == {path.name for path in saved.iterdir()}
     assert manifest["digests"].keys() == {"model", "data"}
-    assert manifest["pipelines"].keys() == {"prepare", "weights"}
+    assert manifest["pipelines"].keys() == {"prepare", "scales", "weights"}
 
 
 def test_the_folder_has_the_permissions_that_the_user_gives_to_folders(saved: Path, tmp_path: Path) -> None:

@@ -155,16 +155,16 @@ def test_findings_beyond_the_first_are_counted() -> None:
 
 def test_of_a_long_front_the_ends_and_the_chosen_point_are_shown() -> None:
     front = tuple(
-        FrontPoint(latency_ms=float(i + 1), error_db=10.0 + i, label=f"point {i}", chosen=i == 37)
+        FrontPoint(latency_ms=float(i + 1), error_db=10.0 + i, label=f"point {i}", chosen=i == 37, number=i)
         for i in reversed(range(100))
     )
     text = rendered(render_report(attrs.evolve(FULL, front=front)), 80)
-    rows = re.findall(r"^( *|chosen +)point (\d+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
-    numbers = [int(row[1]) for row in rows]
+    rows = re.findall(r"^(\d+) +(chosen)? +point \d+ +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+    numbers = [int(row[0]) for row in rows]
     assert numbers == sorted(numbers)
     assert {0, 37, 99} <= set(numbers)
     assert len(rows) == 13
-    assert [row[1] for row in rows if row[0].strip()] == ["37"]
+    assert [row[0] for row in rows if row[1]] == ["37"]
     assert "and 87 more in report.json" in text
 
 

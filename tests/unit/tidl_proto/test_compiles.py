@@ -34,10 +34,10 @@ WAYS: list[tuple[str, dict[str, object]]] = [
 
 
 def compiled(
-    target: str, options: Mapping[str, object], *, data: object = CALIBRATION
+    target: str, options: Mapping[str, object], *, model: Path | str = MODEL, data: object = CALIBRATION
 ) -> lowtide.CompileResult:
     given = str(data) if data is not None else None
-    return lowtide.compile(MODEL, target=target, data=given, options=options, registry=REGISTRY)
+    return lowtide.compile(model, target=target, data=given, options=options, registry=REGISTRY)
 
 
 def codes(result: lowtide.CompileResult) -> dict[str, object]:
@@ -52,10 +52,22 @@ def test_write_read_compile_gives_identical_codes(
     named = {**options, "quant_params_proto_path": str(path)}
     first = compiled(target, named)
     assert path.is_file()
-    second = compiled(target, named, data=None)
+    # The format has no place for weights: those that a pass chose are in the network beside it.
+    second = compiled(target, named, model=path.with_suffix(".onnx"), data=None)
     assert codes(second) == codes(first)
+    assert "LT866" not in {entry.code for entry in second.report.diagnostics}
     assert second.report.ranges_from == str(path)
     assert second.report.calibration is None
+
+
+def test_weights_that_the_proto_was_not_made_for_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "quant_params.prototxt"
+    named = {"quant_params_proto_path": str(path), "condition": "equalize"}
+    compiled("tda4vm", named)
+    second = compiled("tda4vm", named, data=None)
+    found = [entry for entry in second.report.diagnostics if entry.code == "LT866"]
+    assert found
+    assert all(str(path.with_suffix(".onnx")) in entry.hint for entry in found)
 
 
 def test_a_file_that_exists_is_never_overwritten(tmp_path: Path) -> None:
