@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
+
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.request import CompileRequest
@@ -86,7 +88,9 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
 def compile_request(request: CompileRequest) -> CompileResult:
     """Run all stages for a request; see `compile`."""
     compilation = Compilation.begin(request)
-    compilation.run()
+    # Sums of products depend on how many threads share them, and threads that wait for small ones spin.
+    with threadpool_limits(1, "blas"):
+        compilation.run()
     digests = _digests(compilation)
     result = CompileResult(
         graph=compilation.graph,

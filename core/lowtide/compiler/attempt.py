@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,13 @@ import attrs
 import numpy as np
 
 from lowtide.calibrate import Calibrator, Collected, NumberFormat, Range, Statistic, calibrate, collect
+from lowtide.compiler.held_out import HeldOut
 from lowtide.compiler.recipe import Settings
-from lowtide.compiler.run import Device, session_of
+from lowtide.compiler.run import Device
 from lowtide.data import DataSource
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import PassError
 from lowtide.ir import Graph
-from lowtide.measure.signal import ErrorSum
 from lowtide.passes import PassContext, PassRun, parse_configured, parse_pipeline, run_pipeline
 from lowtide.plugin import CalibratorSpec, StatisticSpec
 from lowtide.precision import PrecisionPlan
@@ -92,7 +91,7 @@ class Workbench:
     known: Mapping[str, Range]
     calibrators: Sequence[str]
     train: DataSource | None
-    held_out: DataSource | None
+    held_out: HeldOut | None
 
     def condition(self, text: str) -> Conditioned:
         """Run the pipeline ``condition`` and collect statistics.
@@ -143,13 +142,36 @@ class Workbench:
         """Calibrate, run the pipeline ``scales``, solve, run the pipeline ``weights``."""
         return self.solve(base, settings, plan, {**self.known, **self.calibrate(base, settings, plan)})
 
+    def rescale(self, attempt: Attempt, text: str) -> Attempt:
+        """Run more passes on the ranges and scales that an attempt was solved with."""
+        settings = attempt.settings.with_step("scales", text)
+        return self._solve(attempt.base, settings, attempt.plan, attempt.ranges, begun=attempt)
+
     def solve(
         self, base: Conditioned, settings: Settings, plan: PrecisionPlan, ranges: Mapping[str, Range]
     ) -> Attempt:
         """The same from given ranges on."""
+        return self._solve(base, settings, plan, ranges)
+
+    def _solve(
+        self,
+        base: Conditioned,
+        settings: Settings,
+        plan: PrecisionPlan,
+        ranges: Mapping[str, Range],
+        *,
+        begun: Attempt | None = None,
+    ) -> Attempt:
         c, diagnostics = self.compilation, Diagnostics()
         graph = base.graph.clone()
         chosen, scales = dict(ranges), dict(c.encodings.weight_scales)
+        text: str = settings.scales
+        before: Runs = ()
+        if begun is not None:
+            chosen, scales = dict(begun.solved.ranges), dict(begun.solved.weight_scales)
+            text = settings.scales.removeprefix(begun.settings.scales).removeprefix(",")
+            before = tuple(run for run in begun.runs if run[0] == "scales")
+        start = dict(chosen), dict(scales)
         context = attrs.evolve(
             c.context(),
             diagnostics=diagnostics,
@@ -160,7 +182,7 @@ class Workbench:
             ranges=chosen,
             weight_scales=scales,
         )
-        runs = self._run("scales", settings.scales, graph, context)
+        runs = before + self._run("scales", text, graph, context)
         solved = SolveRequest(
             target=c.target,
             rule=c.rule,
@@ -184,8 +206,11 @@ class Workbench:
             graph=graph,
             runs=runs,
             diagnostics=diagnostics,
+            changed=begun is None or start != (chosen, scales),
         )
-        return attrs.evolve(self.extend(made, settings.weights), changed=True) if settings.weights else made
+        if not settings.weights or not made.changed:
+            return made
+        return attrs.evolve(self.extend(made, settings.weights), changed=True)
 
     def extend(self, attempt: Attempt, text: str) -> Attempt:
         """Run more passes on the quantized weights; the attempt itself stays as it is."""
@@ -227,9 +252,7 @@ class Workbench:
             DataError: when there are no frames.
         """
         assert self.held_out is not None  # noqa: S101 - the caller tries nothing without frames
-        return output_error(
-            self.compilation.prepared, attempt.graph, self.device(attempt.base), self.held_out
-        )
+        return self.held_out.error(attempt.graph, self.device(attempt.base))
 
     def calibrate(self, base: Conditioned, settings: Settings, plan: PrecisionPlan) -> dict[str, Range]:
         """The range of every tensor that is calibrated."""
@@ -272,30 +295,6 @@ class Workbench:
                 after_each=c.request.after_pass,
             )
         return tuple((stage, run) for run in runs)
-
-
-def output_error(reference: Graph, quantized: Graph, device: Device, frames: DataSource) -> float:
-    """Noise by signal of the outputs in exact execution, the mean over float outputs.
-
-    Args:
-        reference: the float network.
-        quantized: what was made of it, with outputs of the same order.
-        device: how integers are rounded.
-        frames: what both run.
-    """
-    plain = Session(to_model(reference, quantized=False))
-    exact = session_of(quantized, "exact", device)
-    sums = [ErrorSum() if value.type.dtype.is_float else None for value in quantized.outputs]
-
-    def both(feeds: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return list(zip(plain.run(feeds).values(), exact.run(feeds).values(), strict=True))
-
-    for frame in frames.frames():
-        for total, (real, made) in zip(sums, both(frame.feeds), strict=True):
-            if total is not None:
-                total.add(real, made)
-    ratios = [total.noise / total.signal for total in sums if total is not None and total.signal > 0]
-    return math.fsum(ratios) / len(ratios) if ratios else 0.0
 
 
 def _check_same(before: Graph, after: Graph, frames: DataSource, text: str) -> None:

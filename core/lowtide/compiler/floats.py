@@ -9,11 +9,11 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.held_out import HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of
 from lowtide.compiler.trials import improved
 from lowtide.compiler.widths import ask, choose, with_oracle
-from lowtide.data import DataSource
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
 from lowtide.errors import OptionError, PluginError, QuantizationError
 from lowtide.ir import layers
@@ -24,12 +24,6 @@ from lowtide.quantize.weights import requantize_bias
 
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
-
-HELD_OUT = 16
-"""Frames that decide on what is tried, at most; and at most a fifth of all."""
-
-FEWEST = 10
-"""With fewer frames all are learned from and measured with."""
 
 
 def quantize_float(c: Compilation) -> None:
@@ -72,15 +66,8 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
         known=known,
         calibrators=recipe.calibrators(),
         train=train,
-        held_out=held_out,
+        held_out=None if held_out is None else HeldOut(c.prepared, held_out),
     )
-
-
-def split(source: DataSource) -> tuple[DataSource, DataSource]:
-    """The frames to learn from and those to measure with."""
-    every = source.select(1 << 62)
-    count = every.count or 0
-    return every.hold_out(min(HELD_OUT, count // 5)) if count >= FEWEST else (every, every)
 
 
 def adopt(c: Compilation, attempt: Attempt) -> None:

@@ -128,7 +128,7 @@ class MeasuringOracle(Oracle):
         steps = [step for step in self.recipe.trials if step.stage != "condition"]
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
-        held = self.bench.held_out.count if self.bench.held_out is not None else 0
+        held = self.bench.held_out.frames.count if self.bench.held_out is not None else 0
         self._runs += 2 * (len(trials) + bool(trials)) * (held or 0)
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]

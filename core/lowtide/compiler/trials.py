@@ -65,7 +65,7 @@ def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
         case "weights":
             return bench.extend(best, step.text)
         case "scales":
-            return bench.solve(best.base, settings, best.plan, best.ranges)
+            return bench.rescale(best, step.text)
         case "calibrator":
             return bench.quantize(best.base, settings, best.plan)
         case "condition":

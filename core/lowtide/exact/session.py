@@ -64,4 +64,5 @@ def _output(lowering: Lowering, value: Value) -> str:
 def _stored(value: Value, codes: Array) -> Array:
     quant = value.type.quant
     assert quant is not None  # noqa: S101 - only quantized values have codes
-    return (np.rint(codes).astype(np.int64) + quant.zero_point[0]).astype(quant.dtype.numpy)
+    whole = np.rint(codes) if codes.dtype.kind == "f" else codes.astype(np.int64)
+    return (whole + quant.zero_point[0]).astype(quant.dtype.numpy)

@@ -41,6 +41,11 @@ def dequantize(codes: Array, quant: QuantParams) -> Array:
     Source: ONNX operator DequantizeLinear, opset 21.
     """
     scale = per_axis(np.array(quant.scale, np.float32), quant, codes.ndim)
+    if codes.dtype.itemsize <= 2:  # float32 holds them, and their difference
+        short: Array = codes.astype(np.float32)
+        short -= per_axis(np.array(quant.zero_point, np.float32), quant, codes.ndim)
+        short *= scale
+        return short
     zero = per_axis(np.array(quant.zero_point, np.int64), quant, codes.ndim)
     product: Array = (codes.astype(np.int64) - zero).astype(np.float32) * scale
     return product

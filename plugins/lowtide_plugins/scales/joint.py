@@ -32,8 +32,8 @@ from lowtide_plugins.scales.suffix import Values
 PER_OCTAVE = 8
 """Scales that are tried between one power of two and the next, where scales are free."""
 
-ACTIVATION_STEPS = (1.0, 2**-0.5, 0.5, 0.25)
-WEIGHT_STEPS = (2.0, 1.0, 2**-0.5, 0.5, 0.25, 0.125)
+ACTIVATION_STEPS = (1.0, 0.5, 0.25)
+WEIGHT_STEPS = (1.0, 0.5, 0.25)
 """Multiples of the scales of the whole range at which errors are measured."""
 
 
@@ -61,8 +61,8 @@ class JointScales(Pass):
     """
 
     name: ClassVar[str] = "joint-scales"
-    frames: int = 32
-    memory: int = 64
+    frames: int = 4
+    memory: int = 24
     unseen: float = 1.0
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:

@@ -99,8 +99,8 @@ class ChooseRanges(Pass):
     """
 
     name: ClassVar[str] = "choose-ranges"
-    frames: int = 64
-    memory: int = 256
+    frames: int = 16
+    memory: int = 64
     step: float = 0.84
     gain: float = 0.03
     unseen: float = 1.0

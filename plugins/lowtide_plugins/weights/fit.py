@@ -8,6 +8,7 @@ positions of the same frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import cast
 
 import attrs
@@ -15,6 +16,7 @@ import numpy as np
 
 from lowtide.ir import Array, Layer, Node
 from lowtide.quantize.operands import MacOperands
+from lowtide.runtime import dequantize
 from lowtide_plugins.passes.facts import bounds
 from lowtide_plugins.weights.moments import sample
 from lowtide_plugins.weights.rows import as_rows
@@ -26,7 +28,7 @@ MOST_ELEMENTS = 1 << 23
 FEWEST = 4
 """Rows by inputs that it takes to learn weights from."""
 
-STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+STRENGTHS = (0.01, 0.1, 1.0)
 """How much weights may be held where they were, by the mean moment."""
 
 
@@ -109,8 +111,11 @@ class Evidence:
         size = matrix.shape[1]
         rows = max(1, min(rows, MOST_ELEMENTS // (sequence.count * groups * size)))
         value = operands.activation
-        plain = _vectors(node, [sequence.plain(value, frame) for frame in range(sequence.count)], rows)
-        fixed = _vectors(node, [sequence.fixed(value, frame) for frame in range(sequence.count)], rows)
+        frames, quant = range(sequence.count), value.type.quant
+        zero = quant.zero_point[0] if quant is not None else 0
+        plain = _vectors(node, (sequence.plain(value, frame) for frame in frames), rows, 0)
+        fixed = _vectors(node, (sequence.codes(value, frame) for frame in frames), rows, zero)
+        fixed = fixed if quant is None else dequantize(fixed, quant)
         weights = matrix.reshape(groups, len(matrix) // groups, size)
         target = products(plain, weights) + bias.reshape(groups, 1, -1).astype(np.float32)
         has_bias = node.op != "MatMul"
@@ -207,5 +212,5 @@ def products(vectors: Array, weights: Array) -> Array:
     return made
 
 
-def _vectors(node: Node, frames: list[Array], rows: int) -> Array:
-    return np.concatenate([sample(node, array, rows) for array in frames], axis=1)
+def _vectors(node: Node, frames: Iterable[Array], rows: int, zero: int) -> Array:
+    return np.concatenate([sample(node, array, rows, zero) for array in frames], axis=1)

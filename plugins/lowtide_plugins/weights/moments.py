@@ -58,16 +58,25 @@ def _can_sample(reference: Graph, node: Node, found: MacOperands) -> bool:
     return node.op in {"Gemm", "MatMul"} and not node.int_attribute("transA", 0) and rank is not None
 
 
-def sample(node: Node, array: Array, rows: int) -> Array:
-    """Evenly spread vectors that a node multiplies, float32 ``[groups, rows, K]``."""
-    data = array.astype(np.float32, copy=False)
+def sample(node: Node, data: Array, rows: int, zero: int = 0) -> Array:
+    """Evenly spread vectors that a node multiplies, ``[groups, rows, K]`` of the type of `data`.
+
+    Args:
+        node: a Conv, Gemm or MatMul.
+        data: what it reads, real numbers or codes.
+        rows: how many.
+        zero: what stands for 0 at the border.
+    """
     if node.op != "Conv":
         flat = data.reshape(-1, data.shape[-1])
         return flat[_spread(len(flat), rows)][np.newaxis]
     kernel = node.ints_attribute("kernel_shape") or node.value(1).type.static_shape[2:]
     strides, dilations = node.ints_attribute("strides", (1, 1)), node.ints_attribute("dilations", (1, 1))
     top, left, bottom, right = node.ints_attribute("pads", (0, 0, 0, 0))
-    padded = np.pad(data, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    padded = data
+    if top or left or bottom or right:
+        frame = ((0, 0), (0, 0), (top, bottom), (left, right))
+        padded = np.pad(data, frame, constant_values=zero)
     extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, extents, axis=(2, 3))
     windows = windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]

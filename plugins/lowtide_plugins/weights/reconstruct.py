@@ -68,7 +68,7 @@ class Reconstruct(Pass):
     least_squares: bool = True
     scales: bool = True
     feedback: bool = True
-    frames: int = 64
+    frames: int = 32
     rows: int = 64
     rounds: int = 3
     damp: float = 0.01

@@ -11,6 +11,9 @@ from lowtide.ir import Array, QuantParams
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.weights import LARGE_BIAS, MOST_CHANNEL_SHIFTS, SPLIT_BIAS_LIMIT
 
+FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
+"""Octaves around the best of the octaves that are tried where scales are free."""
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class ScaleChoice:
@@ -47,19 +50,31 @@ class ScaleChoice:
         of the bias, whose step is its factor times the step of the accumulator. Scales at which the format
         cannot hold a bias are left out, except the present ones.
         """
-        groups, outputs, _ = self.wanted.shape
         present = self._present()
-        tried = [present * factor for factor in self._factors()]
-        errors = np.stack(
-            [self._error(scale.reshape(groups, outputs), first=at == 0) for at, scale in enumerate(tried)]
-        )
-        if len(self.quant.scale) == 1:
-            with np.errstate(invalid="ignore"):  # what cannot be held stays out, even where it hardly counts
-                weighed = np.where(np.isfinite(errors), errors * self.gains, np.inf)
-            best = int(weighed.sum(axis=(1, 2)).argmin())
-            return (_stored(tried[best][0]),)
-        best_of: list[int] = errors.reshape(len(tried), -1).argmin(axis=0).tolist()
-        return self._together([float(tried[best][at]) for at, best in enumerate(best_of)])
+        best, least = present, self._costs(present, first=True)
+        for step in range(1, self.halvings + 1):
+            best, least = self._better(best, least, present * 2.0**-step)
+        if not self.shift:
+            octave = best
+            for part in FINER:
+                best, least = self._better(best, least, np.minimum(octave * 2.0**part, present))
+        chosen = [float(scale) for scale in best]
+        return (_stored(chosen[0]),) if len(self.quant.scale) == 1 else self._together(chosen)
+
+    def _better(self, best: Array, least: Array, tried: Array) -> tuple[Array, Array]:
+        """Other scales where they cost less, and what the scales cost then."""
+        costs = self._costs(tried)
+        lower = costs < least
+        return np.where(lower, tried, best), np.where(lower, costs, least)
+
+    def _costs(self, scale: Array, *, first: bool = False) -> Array:
+        """What scales cost by output; where all share one, every output has the sum."""
+        errors = self._error(scale.reshape(self.gains.shape), first=first)
+        if len(self.quant.scale) > 1:
+            return errors.reshape(-1)
+        # What cannot be held stays out, even where it hardly counts.
+        total = float((errors * self.gains).sum()) if np.isfinite(errors).all() else math.inf
+        return np.full(errors.size, total)
 
     def scales_for(self, limit: float) -> tuple[float, ...]:
         """The scales at which weights saturate no earlier than at a limit, as many as there are."""
@@ -81,11 +96,6 @@ class ScaleChoice:
         """Scales of channels, none further below the largest than the device can shift."""
         least = max(chosen) / 2**MOST_CHANNEL_SHIFTS if self.shift else 0.0
         return tuple(_stored(_not_below(scale, least)) for scale in chosen)
-
-    def _factors(self) -> list[float]:
-        per_octave = 1 if self.shift else 8
-        count = self.halvings * per_octave
-        return [2.0 ** (-step / per_octave) for step in range(count + 1)]
 
     def _error(self, scale: Array, *, first: bool) -> Array:
         steps = self.wanted / scale[..., np.newaxis]

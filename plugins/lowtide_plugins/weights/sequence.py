@@ -139,6 +139,10 @@ class LayerSequence:
         found, quant = self._fixed[value.name].get(frame), value.type.quant
         return found if quant is None else dequantize(found, quant)
 
+    def codes(self, value: Value, frame: int) -> Array:
+        """The same as it is kept: codes where the value has some."""
+        return self._fixed[value.name].get(frame)
+
     def _run_plain(self, part: Graph) -> None:
         session = Session(to_model(part, quantized=False))
         self._run(

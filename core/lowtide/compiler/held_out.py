@@ -1,0 +1,83 @@
+"""Frames that nothing learns from, and what quantized networks lose on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import attrs
+
+from lowtide.compiler.run import Device, session_of
+from lowtide.data import DataSource
+from lowtide.ir import Array, Graph
+from lowtide.measure.signal import ErrorSum
+from lowtide.runtime import Session, in_flight, to_model
+
+KEPT = 64 << 20
+"""Bytes of float outputs that are kept; larger ones are computed again for every measurement."""
+
+MOST = 32
+SHARE = 4
+"""One frame in so many is held out, at most `MOST`."""
+
+FEWEST = 10
+"""With fewer frames all are learned from and measured with."""
+
+
+@attrs.define(eq=False, slots=False)
+class HeldOut:
+    """Frames to measure with.
+
+    Attributes:
+        reference: the float network.
+        frames: what it and quantized networks run.
+    """
+
+    reference: Graph
+    frames: DataSource
+    _outputs: list[Sequence[Array]] | None = None
+
+    @cached_property
+    def _plain(self) -> Session:
+        return Session(to_model(self.reference, quantized=False))
+
+    def error(self, quantized: Graph, device: Device) -> float:
+        """Noise by signal of the outputs in exact execution, the mean over float outputs.
+
+        Args:
+            quantized: what was made of the float network, with outputs of the same order.
+            device: how integers are rounded.
+        """
+        exact = session_of(quantized, "exact", device)
+        sums = [ErrorSum() if value.type.dtype.is_float else None for value in quantized.outputs]
+        results = in_flight(exact, self.frames.frames(), lambda frame: frame.feeds)
+        for (_, outputs), wanted in zip(results, self._wanted(), strict=True):
+            for total, real, made in zip(sums, wanted, outputs.values(), strict=True):
+                if total is not None:
+                    total.add(real, made)
+        ratios = [total.noise / total.signal for total in sums if total is not None and total.signal > 0]
+        return math.fsum(ratios) / len(ratios) if ratios else 0.0
+
+    def _wanted(self) -> Iterator[Sequence[Array]]:
+        """The float outputs, frame by frame."""
+        if self._outputs is not None:
+            yield from self._outputs
+            return
+        kept: list[Sequence[Array]] = []
+        size = 0
+        for _, outputs in in_flight(self._plain, self.frames.frames(), lambda frame: frame.feeds):
+            found = tuple(outputs.values())
+            size += sum(array.nbytes for array in found)
+            if size <= KEPT:
+                kept.append(found)
+            yield found
+        if size <= KEPT:
+            self._outputs = kept
+
+
+def split(source: DataSource) -> tuple[DataSource, DataSource]:
+    """The frames to learn from and those to measure with."""
+    every = source.select(1 << 62)
+    count = every.count or 0
+    return every.hold_out(min(MOST, count // SHARE)) if count >= FEWEST else (every, every)
