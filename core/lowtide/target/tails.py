@@ -2,7 +2,8 @@
 
 Decoding boxes mixes numbers of very different size (priors, strides, exponentials) in one tensor, which
 8 bits cannot hold; so it stays in float on the host. It is found by its constants, one number for each
-position and coordinate, or by a NonMaxSuppression, or named by the vendor's file of the detection head.
+position and coordinate, or by a NonMaxSuppression, or named by the vendor's file of the detection head. Boxes
+and scores that are put into one tensor at the end share a scale there, so that is done on the host too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Head:
 
 
 def post_processing(found: Sequence[Layer], named: Iterable[str] = ()) -> dict[str, str]:
-    """The layers that decode boxes, each with how that was seen.
+    """The layers that decode boxes or join them with scores, each with how that was seen.
 
     Args:
         found: all layers.
@@ -61,6 +62,10 @@ def post_processing(found: Sequence[Layer], named: Iterable[str] = ()) -> dict[s
             found_by |= dict.fromkeys(
                 graph.behind(layer, tail), "the file of the detection head names its input"
             )
+    for layer in found:
+        if layer.name in tail and graph.joins_kinds(layer):
+            why = "Concat of boxes and scores: one scale serves both badly"
+            found_by |= dict.fromkeys(graph.behind(layer, tail) - set(found_by), why)
     for layer in found:
         if layer.name in tail and (why := _decodes(layer)) and graph.has_head(layer):
             region = {*graph.behind(layer, tail), *graph.before(layer, tail)}
@@ -186,6 +191,25 @@ class _Layers:
                 seen.add(at.name)
                 waiting += self.sources(at)
         return seen
+
+    def joins_kinds(self, layer: Layer) -> bool:
+        """Whether a Concat puts numbers straight from a learned layer beside scores made of others."""
+        if layer.op != "Concat":
+            return False
+        kinds: set[bool] = set()
+        waiting, seen = self.sources(layer), set[str]()
+        while waiting:
+            at = waiting.pop()
+            if at.name in seen:
+                continue
+            seen.add(at.name)
+            if at.nodes[-1].op in SCORES:
+                kinds.add(True)
+            elif at.op in MACS:
+                kinds.add(False)
+            elif at.op in MOVES:
+                waiting += self.sources(at)
+        return len(kinds) == 2
 
     def has_head(self, layer: Layer) -> bool:
         """Whether a layer depends on something learned."""

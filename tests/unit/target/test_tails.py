@@ -74,6 +74,29 @@ def test_heads_give_numbers_or_scores() -> None:
     assert kinds(SSD) == {"cls": "scores", "box": "regression"}
 
 
+JOINED = parse_graph("""graph "joined" {
+  input %x: float32[1, 3, 8, 8]
+  const %w: float32[4, 3, 1, 1] = fill(0.1)
+  const %k: float32[2, 4, 1, 1] = fill(0.1)
+  const %b: float32[4, 4, 1, 1] = fill(0.1)
+  const %flat: int64[3] = [1, 6, 64]
+  %r: float32[1, 4, 8, 8] = Conv(%x, %w)
+  %cls: float32[1, 2, 8, 8] = Conv(%r, %k)
+  %scores: float32[1, 2, 8, 8] = Sigmoid(%cls)
+  %box: float32[1, 4, 8, 8] = Conv(%r, %b)
+  %both: float32[1, 6, 8, 8] = Concat(%box, %scores) {axis=1}
+  %y: float32[1, 6, 64] = Reshape(%both, %flat)
+  return %y
+}""")
+
+
+def test_boxes_and_scores_are_put_together_on_the_host(target: Target) -> None:
+    found = on_host(target, JOINED)
+    assert set(found) == {"both", "y"}
+    assert "Concat of boxes and scores" in found["both"]
+    assert not on_host(target, JOINED, post_processing="accelerator")
+
+
 CLASSIFIER = parse_graph("""graph "c" {
   input %x: float32[1, 3, 8, 8]
   const %w: float32[4, 3, 1, 1] = fill(0.1)
