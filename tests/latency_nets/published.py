@@ -81,7 +81,7 @@ class Stopwatch:
         # Devices that take the same operators place a network in the same way, which is the slow part.
         device = next(name for name, known in self._targets.items() if known.operators == target.operators)
         if (device, network) not in self._problems:
-            placement = place(graph, target, CompileOptions(), Diagnostics())
+            placement = place(graph, target, CompileOptions(post_processing="accelerator"), Diagnostics())
             plan = uniform_plan(graph, target, placement, 8)
             self._problems[device, network] = LatencyProblem(graph, target, placement), plan
         return self._problems[device, network]

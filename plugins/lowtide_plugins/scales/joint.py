@@ -45,7 +45,7 @@ class JointScales(Pass):
     layer takes the weight scale that costs least among those that its two activations leave, an octave apart.
     Under power-of-two scales the exponents are chosen. What a scale costs is measured: the tensor, or the
     weights, alone are quantized on some frames, and noise by signal of the outputs counts; costs are taken to
-    add up. Scales start at those of the ranges and change one by one until none lowers the sum (coordinate
+    add up. 16-bit tensors keep their range. Scales start at those of the ranges and change one by one until none lowers the sum (coordinate
     descent). Accumulator scales at which the format of the bias does not hold it are not considered.
 
     Where depthwise weights have scales per channel, that of the tensor is chosen, and channels are finer by
@@ -89,7 +89,9 @@ class JointScales(Pass):
             chosen[name] = math.ceil(per_octave * math.log2(quant.scale[0]) - 1e-6)
             steps = _steps(ACTIVATION_STEPS, per_octave)
             trial = Trial(values, group, span, request, self.unseen)
-            curves[name] = activation_curve(trial, quant, steps)
+            curves[name] = activation_curve(trial, quant, steps if group.bits == 8 else steps[:1])
+            if group.bits != 8:  # codes are plenty, and what clipping costs shows on other frames only
+                curves[name] = curves[name].without_finer()
         refusals: list[Refusal] = []
         member = {value: group for group in groups.values() for value in group.members}
         macs: list[Mac] = []

@@ -14,6 +14,9 @@ SWEEPS = 20
 FINER, COARSER = 2, 1
 """Octaves around the first scale that are searched."""
 
+WALL = 40.0
+"""Log2 of how much more an error costs that must not be."""
+
 NOTHING = 1e-30
 """An error that is none."""
 
@@ -33,6 +36,11 @@ class Curve:
         """A curve through errors by scale."""
         found = sorted(measured.items())
         return cls(tuple((math.log2(scale), math.log2(max(error, NOTHING))) for scale, error in found))
+
+    def without_finer(self) -> Curve:
+        """The same, but no finer scale is worth its clipping."""
+        scale, error = self.points[0]
+        return Curve(((scale - 1, error + WALL), *self.points))
 
     def at(self, log_scale: float) -> float:
         """The error at a scale, given as log2.

@@ -14,7 +14,7 @@ from typing import cast
 import attrs
 import numpy as np
 
-from lowtide.ir import Array, Layer, Node
+from lowtide.ir import Array, Layer, Node, Value
 from lowtide.quantize.operands import MacOperands
 from lowtide.runtime import dequantize
 from lowtide_plugins.passes.facts import bounds
@@ -30,6 +30,16 @@ FEWEST = 4
 
 STRENGTHS = (0.01, 0.1, 1.0)
 """How much weights may be held where they were, by the mean moment."""
+
+
+SILU = (-6.0, math.inf)
+FLAT = {
+    "HardSigmoid": (-3.0, 3.0),
+    "HardSwish": (-3.0, math.inf),
+    "Sigmoid": (-6.0, 6.0),
+    "Tanh": (-3.0, 3.0),
+}
+"""Beyond these sums a function changes by less than a code of 8 bits, or not at all."""
 
 
 @attrs.frozen(eq=False)
@@ -59,7 +69,8 @@ class Window:
         quant = layer.output.type.quant
         if quant is not None and quant.axis is None:
             low, high = max(low, quant.range[0]), min(high, quant.range[1])
-        return cls(low, high)
+        flat = _flat(layer.output)
+        return cls(max(low, flat[0]), min(high, flat[1]))
 
     def nearest(self, target: Array, present: Array) -> Array:
         """The numbers nearest to `present` that look like `target` through the window."""
@@ -70,6 +81,15 @@ class Window:
         """How often each output is inside, ``[groups, outputs]``."""
         inside: Array = ((target > self.low) & (target < self.high)).mean(axis=1)
         return inside
+
+
+def _flat(value: Value) -> tuple[float, float]:
+    """Where what reads a tensor begins to be flat; infinite where something else reads it too."""
+    readers = {node.op for node in value.users}
+    if readers == {"Mul", "Sigmoid"} and len(value.users) == 2:
+        gate, product = sorted(value.users, key=lambda node: node.op == "Mul")
+        return SILU if {*product.inputs} == {value, gate.output} else (-math.inf, math.inf)
+    return FLAT.get(readers.pop(), (-math.inf, math.inf)) if len(readers) == 1 else (-math.inf, math.inf)
 
 
 @attrs.frozen(eq=False)

@@ -36,7 +36,7 @@ SELDOM = 1e-4
 class Reconstruct(Pass):
     """Choose weights, their scales, codes and biases layer after layer, on what the quantized network reads.
 
-    For every Conv, Gemm and MatMul with 8-bit weights, in order, with x what the quantized network hands it
+    For every Conv, Gemm and MatMul with quantized weights, in order, with x what the quantized network hands it
     so far and t what the float layer gives before its activation:
 
     1. `least-squares`: W = argmin E|W (x - E x) - (t - E t)|^2 + l |W - W0|^2, so that a layer absorbs what
@@ -124,8 +124,8 @@ def objection(node: Node, operands: MacOperands, reference: Graph, most: int) ->
     if original_weights(node, reference) is None:
         return "the float network has no layer of this name."
     quant = operands.weights.type.quant
-    if quant is None or quant.bits != 8:
-        return "its weights do not have 8 bits."
+    if quant is None:
+        return "its weights are float."
     count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
     return None if count <= most else f"an output has {count} inputs; the limit is {most}."
 
