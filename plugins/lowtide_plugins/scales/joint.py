@@ -45,8 +45,9 @@ class JointScales(Pass):
     layer takes the weight scale that costs least among those that its two activations leave, an octave apart.
     Under power-of-two scales the exponents are chosen. What a scale costs is measured: the tensor, or the
     weights, alone are quantized on some frames, and noise by signal of the outputs counts; costs are taken to
-    add up. 16-bit tensors keep their range. Scales start at those of the ranges and change one by one until none lowers the sum (coordinate
-    descent). Accumulator scales at which the format of the bias does not hold it are not considered.
+    add up. 16-bit tensors keep their range. Scales start at those of the ranges and change one by one until
+    none lowers the sum (coordinate descent). Accumulator scales at which the format of the bias does not hold
+    it are not considered.
 
     Where depthwise weights have scales per channel, that of the tensor is chosen, and channels are finer by
     powers of two as far as they can. It refuses layers whose weight scale is known and those whose

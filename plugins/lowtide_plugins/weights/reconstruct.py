@@ -36,8 +36,8 @@ SELDOM = 1e-4
 class Reconstruct(Pass):
     """Choose weights, their scales, codes and biases layer after layer, on what the quantized network reads.
 
-    For every Conv, Gemm and MatMul with quantized weights, in order, with x what the quantized network hands it
-    so far and t what the float layer gives before its activation:
+    For every Conv, Gemm and MatMul with quantized weights, in order, with x what the quantized network hands
+    it so far and t what the float layer gives before its activation:
 
     1. `least-squares`: W = argmin E|W (x - E x) - (t - E t)|^2 + l |W - W0|^2, so that a layer absorbs what
        those in front of it have lost; l is chosen on rows that were left out. Where the activation or the
