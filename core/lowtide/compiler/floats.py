@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
-from lowtide.compiler.held_out import HeldOut, split
+from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of
 from lowtide.compiler.trials import improved
@@ -60,6 +60,13 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
     train = held_out = c.source
     if c.source is not None and recipe.trials:
         train, held_out = split(c.source)
+        if train is held_out:
+            c.diagnostics.warning(
+                "LT855",
+                "data",
+                f"{train.count} frames are too few to hold some out: steps are judged by what they learn from",
+                hint=f"give at least {FEWEST}; 50 to 100 are usual",
+            )
     return Workbench(
         compilation=c,
         tensors=missing,

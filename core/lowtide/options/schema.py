@@ -66,6 +66,7 @@ class CompileOptions:
         0.05,
         "first step of the vendor's bias calibration, halved when all frames have been seen",
         minimum=0,
+        maximum=1,
     )
     channel_wise_quantization: bool = option(
         f"{A}channel_wise_quantization",
