@@ -64,7 +64,7 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
             c.diagnostics.warning(
                 "LT855",
                 "data",
-                f"{train.count} frames are too few to hold some out: steps are judged by what they learn from",
+                f"{train.count} frames are too few to hold some out: those that steps learn from judge them",
                 hint=f"give at least {FEWEST}; 50 to 100 are usual",
             )
     return Workbench(
