@@ -15,6 +15,10 @@ FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
 """Octaves around the best of the octaves that are tried where scales are free."""
 
 
+FACTORS = (1, 2, 4, 8, 16, 32, 64, 128, 255)
+"""Factors of the split format of biases that are tried, up to the largest."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ScaleChoice:
     """What decides on the scale of one layer.
@@ -50,6 +54,8 @@ class ScaleChoice:
         of the bias, whose step is its factor times the step of the accumulator. Scales at which the format
         cannot hold a bias are left out, except the present ones.
         """
+        if self.split and len(self.quant.scale) > 1:
+            return self._with_one_factor()
         present = self._present()
         best, least = present, self._costs(present, first=True)
         for step in range(1, self.halvings + 1):
@@ -60,6 +66,27 @@ class ScaleChoice:
                 best, least = self._better(best, least, np.minimum(octave * 2.0**part, present))
         chosen = [float(scale) for scale in best]
         return (_stored(chosen[0]),) if len(self.quant.scale) == 1 else self._together(chosen)
+
+    def _with_one_factor(self) -> tuple[float, ...]:
+        """Scales of channels whose biases share the factor of the split format.
+
+        A finer channel needs more steps of its accumulator for its bias, and so a larger factor, at which the
+        biases of all channels are coarser. For every factor each channel takes its best scale.
+        """
+        tried = np.stack([self._present() * 2.0**-step for step in range(self.halvings + 1)])
+        energies = np.stack([self._energy(scale.reshape(self.gains.shape)).reshape(-1) for scale in tried])
+        accumulators = self.input_scale * tried
+        needed, gains = self.bias.reshape(-1) / accumulators, self.gains.reshape(-1)
+        found: list[tuple[float, list[float]]] = []
+        for factor in FACTORS:
+            costs = energies + (accumulators * factor) ** 2 / 12
+            costs = np.where(needed > 127 * factor, np.inf, costs)
+            least = costs.min(axis=0)
+            if np.isfinite(least).all():
+                at = costs.argmin(axis=0)[np.newaxis]
+                found.append((float((least * gains).sum()), np.take_along_axis(tried, at, 0)[0].tolist()))
+        chosen = min(found)[1] if found else list(self.quant.scale)
+        return self._together(chosen)
 
     def _better(self, best: Array, least: Array, tried: Array) -> tuple[Array, Array]:
         """Other scales where they cost less, and what the scales cost then."""
@@ -98,19 +125,22 @@ class ScaleChoice:
         return tuple(_stored(_not_below(scale, least)) for scale in chosen)
 
     def _error(self, scale: Array, *, first: bool) -> Array:
-        steps = self.wanted / scale[..., np.newaxis]
-        codes = np.clip(round_half_away(steps), self.low, self.quant.dtype.max)
-        error = (codes - steps) * scale[..., np.newaxis]
-        energy: Array = (np.matmul(error, self.moments) * error).sum(axis=-1)
         accumulator = self.input_scale * scale
-        needed = self.bias / accumulator
+        energy, needed = self._energy(scale), self.bias / accumulator
         if self.split:
-            largest = needed.max(initial=0.0) if len(self.quant.scale) == 1 else needed
-            factor = np.clip(np.ceil(largest / 127), 1, 255)
+            factor = np.clip(np.ceil(needed.max(initial=0.0) / 127), 1, 255)
             energy = energy + (accumulator * factor) ** 2 / 12
         if first:
             return energy
         return np.where(needed > (SPLIT_BIAS_LIMIT if self.split else LARGE_BIAS), np.inf, energy)
+
+    def _energy(self, scale: Array) -> Array:
+        """The error of every output by the codes of its weights."""
+        steps = self.wanted / scale[..., np.newaxis]
+        codes = np.clip(round_half_away(steps), self.low, self.quant.dtype.max)
+        error = (codes - steps) * scale[..., np.newaxis]
+        energy: Array = (np.matmul(error, self.moments) * error).sum(axis=-1)
+        return energy
 
 
 def _stored(scale: float) -> float:
