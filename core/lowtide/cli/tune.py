@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import click
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +28,8 @@ from lowtide.tuning.record import FILE, FOLDER
 from lowtide.tuning.search import front
 
 MISSED = 1
+WIDE = 110
+"""Columns from which on there is room for a column of what each step sets."""
 
 
 @click.command("tune")
@@ -162,33 +164,42 @@ def render_tuning(found: TuneResult) -> RenderableType:
     return spaced(
         [
             head,
-            _path(found),
+            _Path(found),
             _front(found),
             Text(f"{FOLDER}/{FILE} has all, {FOLDER}/tried/ the options files", "dim"),
         ]
     )
 
 
-def _path(found: TuneResult) -> Table:
-    right = (found.goal.metric, "SQNR dB", "ms", "s")
-    table = new_table("what was tried", "", "step", "sets", "", "why", right=right)
-    before: Mapping[str, Any] = {}
-    for entry in found.tried:
-        new = {key: value for key, value in entry.options.items() if before.get(key) != value}
-        figures = entry.figures
-        table.add_row(
-            str(entry.number),
-            Text(entry.step),
-            Text(_options(new)),
-            Text("kept", style="green") if entry.kept else Text("dropped", style="dim"),
-            Text(entry.why),
-            figure(figures.metric if figures else None, ".4f"),
-            db(figures.sqnr_db if figures else None),
-            milliseconds(figures.latency_ms if figures else None),
-            f"{entry.seconds:.1f}",
-        )
-        before = entry.options if entry.kept else before
-    return table
+@attrs.frozen
+class _Path:
+    """What was tried, one after the other; what each sets stands under its step where a line is short."""
+
+    found: TuneResult
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw as wide as there is room."""
+        found, wide = self.found, options.max_width >= WIDE
+        right = (found.goal.metric, "SQNR dB", "ms", "s")
+        columns = ("step", "sets", "", "why") if wide else ("step", "", "why")
+        table = new_table("what was tried", "", *columns, right=right)
+        before: Mapping[str, Any] = {}
+        for entry in found.tried:
+            new = {key: value for key, value in entry.options.items() if before.get(key) != value}
+            figures = entry.figures
+            step, sets = Text(entry.step), Text(_options(new), style="" if wide else "dim")
+            table.add_row(
+                str(entry.number),
+                *([step, sets] if wide else [Text("\n").join([step, sets])]),
+                Text("kept", style="green") if entry.kept else Text("dropped", style="dim"),
+                Text(entry.why),
+                figure(figures.metric if figures else None, ".4f"),
+                db(figures.sqnr_db if figures else None),
+                milliseconds(figures.latency_ms if figures else None),
+                f"{entry.seconds:.1f}",
+            )
+            before = entry.options if entry.kept else before
+        yield table
 
 
 def _front(found: TuneResult) -> Table:

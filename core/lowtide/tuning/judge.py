@@ -87,12 +87,12 @@ def better(after: Figures, before: Figures, direction: Literal["higher", "lower"
     gains = [gain for gain in gains if math.isfinite(gain)]
     gain = sign * (after.metric - before.metric)
     if math.isfinite(gain) and abs(gain) > _standard_error(gains):
-        return gain > 0, f"the metric is {'better' if gain > 0 else 'worse'} by {abs(gain):.4g}"
+        return gain > 0, f"metric {'better' if gain > 0 else 'worse'} by {abs(gain):.4g}"
     closer = after.sqnr_db > before.sqnr_db
     difference = after.sqnr_db - before.sqnr_db
     if math.isnan(difference) or difference == 0:
         return False, "nothing changes"
-    return closer, f"the metric is undecided, the error at the outputs {difference:+.2f} dB"
+    return closer, f"metric undecided, outputs {difference:+.2f} dB"
 
 
 def _standard_error(gains: list[float]) -> float:
