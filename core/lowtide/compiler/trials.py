@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
 
 
+LEAST_GAIN = 10**0.01
+"""A step has to lower the error by a tenth of a decibel; less is chance on so few frames."""
+
+
 @attrs.frozen
 class Trial:
     """A step that was tried.
@@ -38,7 +42,7 @@ class Trial:
 def improved(
     c: Compilation, bench: Workbench, attempt: Attempt, trials: Sequence[Step]
 ) -> tuple[Attempt, list[Trial]]:
-    """Take every step after which the error is lower."""
+    """Take every step after which the error is lower by `LEAST_GAIN`."""
     if not trials or bench.held_out is None:
         return attempt, []
     best, done = attempt, list[Trial]()
@@ -51,7 +55,7 @@ def improved(
         made = attempted(bench, best, step)
         with c.clock.stage("try"):
             after = bench.error(made) if made.changed else error
-        kept = made.changed and after < error
+        kept = made.changed and after * LEAST_GAIN < error
         done.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
         if kept:
             best, error = made, after

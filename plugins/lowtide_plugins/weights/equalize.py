@@ -48,7 +48,7 @@ class Equalize(Pass):
 
     A channel that reaches the limit of a Clip keeps s = 1; one that does not is scaled until it would, at
     most. Relu, pools, means and sums of equal shapes carry factors on, so all tensors of a residual chain
-    have the same. What the frames do not show may be clipped otherwise than before.
+    have the same. What lies further beyond the frames than `margin` may be clipped otherwise than before.
 
     Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019,
     section 4.1, for the scaling; the factors follow from the noise of uniform rounding, step^2 / 12.
@@ -63,7 +63,7 @@ class Equalize(Pass):
     name: ClassVar[str] = "equalize"
     iterations: int = 20
     limit: float = 256.0
-    margin: float = 0.0
+    margin: float = 0.25
     frames: int = 64
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
