@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import attrs
 import numpy as np
 
 from lowtide.errors import PassError
-from lowtide.ir import Array, Constant, Graph, Layer, Node, QuantParams
+from lowtide.ir import Array, Constant, Graph, Layer, Node, QuantParams, layers
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
@@ -55,7 +56,8 @@ class Reconstruct(Pass):
     GPTQ, 2022, algorithm 1; step 4 is Nagel et al., Data-Free Quantization, 2019, section 4.2, measured.
 
     Attributes:
-        frames: how many frames are run; the quantized network learns from them alone.
+        frames: how many frames are run; the quantized network learns from them alone. Of networks whose
+            activations are large it is half.
         rows: positions of each frame, fewer in layers with many inputs.
         rounds: how often targets beyond the limits of activations are moved.
         damp: share of the mean moment that is added before codes are chosen.
@@ -68,7 +70,7 @@ class Reconstruct(Pass):
     least_squares: bool = True
     scales: bool = True
     feedback: bool = True
-    frames: int = 32
+    frames: int = 64
     rows: int = 64
     rounds: int = 3
     damp: float = 0.01
@@ -88,7 +90,7 @@ class Reconstruct(Pass):
         gains = output_gains(ctx.reference)
         refusals: list[Refusal] = []
         changed = 0
-        frames = ctx.frames.select(self.frames)
+        frames = ctx.frames.select(self._count(graph))
         with LayerSequence(ctx.reference, graph, ctx.device, frames, self.memory) as sequence:
             for layer in sequence.walk():
                 node = layer.nodes[0]
@@ -104,6 +106,12 @@ class Reconstruct(Pass):
                 fit = LayerFit(self, layer, operands, ctx.request, gains)
                 changed += fit.improve(graph, ctx.reference, sequence)
         return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals))
+
+    def _count(self, graph: Graph) -> int:
+        """As many frames as their activations fit into `memory`, but at least half of `frames`."""
+        made = [value.type.static_shape for layer in layers(graph) for value in layer.outputs]
+        size = 4 * sum(math.prod(shape) for shape in made)
+        return max(math.ceil(self.frames / 2), min(self.frames, (self.memory << 20) // max(size, 1)))
 
     def _check_options(self) -> None:
         least = {"frames": 1, "rows": 1, "rounds": 0, "damp": 0}
