@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -13,6 +14,7 @@ from lowtide.compiler.held_out import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
+from lowtide.compiler.trials import improved
 from lowtide.data import InputSpec, open_data
 from lowtide.errors import OptionError, PassError, UnknownNameError
 from lowtide.ir import Constant, Graph, print_graph
@@ -149,6 +151,20 @@ def test_a_step_that_helps_is_kept_and_its_passes_are_in_the_pipelines(registry:
         "widen-ranges",
         "widen-ranges{by=0.015625}",
     ]
+
+
+def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) -> None:
+    begun = compilation(registry, USE)
+    for gain, kept in ((1.01, False), (1.05, True)):
+        errors = iter((1.0, 1 / gain))
+        bench: Any = SimpleNamespace(
+            held_out=(),
+            error=lambda _, errors=errors: next(errors),
+            extend=lambda _, text: SimpleNamespace(changed=bool(text)),
+        )
+        start: Any = SimpleNamespace(settings=Settings())
+        _, (trial,) = improved(begun, bench, start, [parse_step("try weights shake")])
+        assert trial.kept is kept
 
 
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:

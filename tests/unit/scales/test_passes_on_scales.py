@@ -92,13 +92,33 @@ def test_scales_chosen_together_are_tied_by_shifts(kind: int, bits: int) -> None
 
 def test_channels_of_depthwise_weights_differ_by_shifts_too() -> None:
     wanted: dict[str, Any] = {"accuracy_level": 9, "advanced_options:channel_wise_quantization": 1}
-    result = compiled("joint-scales{frames=4}", **wanted)
+    result = compiled("joint-scales{frames=4}", kind=1, **wanted)
+    (run,) = [item for item in result.report.passes if item.text.startswith("joint-scales")]
+    assert run.counters["chosen"] > 0
+    seen = 0
     for layer in layers(result.graph):
         operands = mac_operands(layer.nodes[0])
         quant = operands.weights.type.quant if operands is not None else None
         if quant is not None and quant.axis is not None:
             steps = np.log2(np.array(quant.scale) / max(quant.scale))
             assert np.allclose(steps, np.rint(steps), atol=1e-5)
+            seen += 1
+    assert seen > 1
+
+
+def test_tied_scales_with_channels_of_their_own_are_left_to_the_weights() -> None:
+    wanted: dict[str, Any] = {"advanced_options:channel_wise_quantization": 1}
+    result = compiled("joint-scales", kind=0, **wanted)
+    (run,) = [item for item in result.report.passes if item.text == "joint-scales"]
+    assert not run.counters
+    assert "per channel" in run.refusals[0]
+
+
+def test_tensors_of_16_bits_are_not_clipped_for_common_scales() -> None:
+    before, after = (compiled(text, tensor_bits=16) for text in ("", "joint-scales"))
+    for name, value in after.graph.values.items():
+        if value.type.quant is not None and name in before.ranges:
+            assert value.type.quant.range[1] >= before.ranges[name].max * (1 - 1e-4)
 
 
 def test_scales_chosen_together_lower_the_error_on_other_frames() -> None:

@@ -97,3 +97,10 @@ def test_a_curve_goes_through_what_was_measured_and_rises_to_both_sides() -> Non
     assert 1e-4 < curve.at(-0.5) < 4e-4
     assert curve.at(1) == pytest.approx(1.6e-3)
     assert curve.at(-3) == pytest.approx(1.0)
+
+
+def test_a_curve_without_finer_scales_makes_clipping_no_choice() -> None:
+    curve = Curve(((-4.0, -10.0),)).without_finer()
+    assert curve.at(-4.0) == 2.0**-10
+    assert curve.at(-4.5) > 2.0**9
+    assert curve.at(-3.0) == 2.0**-8

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowtide.ir import Array, DType, QuantParams
+from lowtide.ir import Array, DType, QuantParams, layers, parse_graph
 from lowtide_plugins.weights.fit import Evidence, Window, products
 from lowtide_plugins.weights.importance import output_gains
 from lowtide_plugins.weights.scales import ScaleChoice
@@ -203,3 +203,39 @@ def test_layers_one_by_one_compute_what_the_networks_do(memory: int) -> None:
                     expected = dequantize(codes, value.type.quant)
                     assert np.array_equal(sequence.fixed(value, number), expected)
     assert seen == names[:-1]
+
+
+SILU = parse_graph("""graph "gate" {
+  input %x: float32[1, 1, 2, 2]
+  const %w: float32[1, 1, 1, 1] = fill(1.0)
+  %y: float32[1, 1, 2, 2] = Conv(%x, %w)
+  %g: float32[1, 1, 2, 2] = Sigmoid(%y)
+  %z: float32[1, 1, 2, 2] = Mul(%y, %g)
+  %t: float32[1, 1, 2, 2] = Conv(%z, %w)
+  %u: float32[1, 1, 2, 2] = Tanh(%t)
+  return %u
+}""")
+
+
+def test_sums_count_as_far_as_what_reads_them_tells_them_apart() -> None:
+    found = {layer.name: Window.of(layer) for layer in layers(SILU)}
+    assert (found["y"].low, found["y"].high) == (-6.0, np.inf)
+    assert (found["t"].low, found["t"].high) == (-3.0, 3.0)
+
+
+def test_channels_that_share_the_factor_of_biases_stay_where_it_holds_them_all() -> None:
+    choice = ScaleChoice(
+        wanted=np.array([[[1.0]], [[0.01]]]),
+        moments=np.ones((2, 1, 1)),
+        gains=np.ones((2, 1)),
+        bias=np.array([[0.03], [0.03]]),
+        quant=QuantParams("int8", (1 / 127, 1 / 127), 0, 0),
+        input_scale=0.01,
+        low=-128,
+        shift=True,
+        split=True,
+        halvings=6,
+    )
+    scales = np.array(choice.scales())
+    assert scales[1] < scales[0]
+    assert (0.03 / (0.01 * scales)).max() <= 127 * 255
