@@ -3,8 +3,8 @@
     python tests/benchmarks/accuracy.py DATA [--networks resnet20,yunet] [--target am68a]
         [--set quantization_scale_type=1]... [--frames 100] [--mode exact] [--limit 0] [--steps]
 
-DATA is the folder that `networks.py` describes. SQNR is that of the raw outputs over the first 100 test
-frames, 10 log10(sum f^2 / sum (f - q)^2), the mean over outputs.
+DATA is the folder that `networks.py` describes. SQNR is that of logits or raw outputs over the first 100
+test frames, 10 log10(sum f^2 / sum (f - q)^2), the mean over outputs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import Network, Outputs, networks
+from networks import Network, Outputs, networks, sqnr
 
 import lowtide
 from lowtide.compiler.run import session_of
-
-SQNR_FRAMES = 100
 
 
 def measure(network: Network, options: dict[str, str], given: argparse.Namespace) -> str:
@@ -37,18 +35,12 @@ def measure(network: Network, options: dict[str, str], given: argparse.Namespace
     names = [value.name for value in result.graph.outputs]
     before: list[tuple[Outputs, Any]] = []
     after: list[tuple[Outputs, Any]] = []
-    signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for number, (x, label) in enumerate(itertools.islice(network.test(), given.limit or None)):
+    for x, label in itertools.islice(network.test(), given.limit or None):
         feeds = {source: np.ascontiguousarray(x)[None]}
         real = dict(zip(names, plain.run(feeds).values(), strict=True))
         made = dict(zip(names, fixed.run(feeds).values(), strict=True))
         before.append((real, label))
         after.append((made, label))
-        if number < SQNR_FRAMES:
-            for name in names:
-                signal[name] += float(np.square(real[name], dtype=np.float64).sum())
-                noise[name] += float(np.square(real[name] - made[name], dtype=np.float64).sum())
-    decibels = [10 * np.log10(signal[name] / max(noise[name], 1e-30)) for name in names]
     was, now = network.judge(before), network.judge(after)
     steps = "".join(
         f"\n    {step.step}: {step.sqnr_before_db:.2f} -> {step.sqnr_after_db:.2f} dB, "
@@ -57,8 +49,8 @@ def measure(network: Network, options: dict[str, str], given: argparse.Namespace
         if given.steps
     )
     return (
-        f"{network.name:18} {network.metric:9} {was:8.4f} {now:8.4f} {np.mean(decibels):7.2f} dB "
-        f"{seconds:7.1f} s {cpu:7.1f} s CPU  {given.target} "
+        f"{network.name:18} {network.metric:9} {was:8.4f} {now:8.4f} "
+        f"{sqnr(network, result, given.mode):7.2f} dB {seconds:7.1f} s {cpu:7.1f} s CPU  {given.target} "
         f"{' '.join(f'{k}={v}' for k, v in options.items())}{steps}"
     )
 

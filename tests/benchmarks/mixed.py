@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import attrs
 import numpy as np
-from networks import Network, networks
+from networks import Network, networks, sqnr
 
 import lowtide
 from lowtide.compiler.run import session_of
@@ -36,7 +36,6 @@ from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
 from lowtide_plugins.precision.automatic import Automatic
 from lowtide_plugins.precision.choice import Choice
 
-SQNR_FRAMES = 100
 DRAWN = 4096
 """Orders in which widths are raised: all plans of a small network to which nothing can be added."""
 
@@ -54,23 +53,17 @@ def compiled(
 
 
 def judged(network: Network, result: lowtide.CompileResult, mode: Any, limit: int) -> tuple[float, float]:
-    """Metric and SQNR in dB, the mean over outputs, on test samples."""
-    plain = session_of(result.reference, "float")
-    fixed = plain if mode == "float" else session_of(result.graph, mode, result.device)
+    """Metric on test samples, and the SQNR of logits or raw outputs in dB."""
+    of_float = mode == "float"
+    fixed = session_of(result.reference if of_float else result.graph, mode, result.device)
     source = result.graph.inputs[0].name
     names = [value.name for value in result.graph.outputs]
     pairs: list[tuple[Any, Any]] = []
-    sums = np.zeros((len(names), 2))
-    for number, (x, label) in enumerate(itertools.islice(network.test(), limit or None)):
+    for x, label in itertools.islice(network.test(), limit or None):
         feeds = {source: np.ascontiguousarray(x)[None]}
         made = dict(zip(names, fixed.run(feeds).values(), strict=True))
         pairs.append((made, label))
-        if number < SQNR_FRAMES and mode != "float":
-            real = plain.run(feeds).values()
-            for at, (one, other) in enumerate(zip(real, made.values(), strict=True)):
-                sums[at] += np.square(one).sum(), np.square(one.astype(float) - other).sum()
-    decibels = 10 * np.log10(sums[:, 0] / np.maximum(sums[:, 1], 1e-30)) if mode != "float" else np.inf
-    return network.judge(pairs), float(np.mean(decibels))
+    return network.judge(pairs), math.inf if of_float else sqnr(network, result, mode)
 
 
 def table(network: Network, given: argparse.Namespace, registry: Registry) -> Iterator[str]:

@@ -6,6 +6,7 @@ The folder holds ``models``, data sets, and ``eval`` with scripts that offer ``l
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any
 import attrs
 import numpy as np
 
+import lowtide
+from lowtide.compiler.run import session_of
 from lowtide.ir import Array
+from lowtide.measure import ErrorSum, judged
 
 Outputs = Mapping[str, Array]
+SQNR_FRAMES = 100
 Sample = tuple[Array, Any]
 """A frame without the batch axis, and what its metric needs beside the outputs."""
 
@@ -49,6 +54,21 @@ class Network:
             if len(found) == count:
                 break
         return np.stack(found)
+
+
+def sqnr(network: Network, result: lowtide.CompileResult, mode: Any) -> float:
+    """10 log10(sum f^2 / sum (f - q)^2) of logits or raw outputs, in dB, the mean over outputs."""
+    plain = session_of(judged(result.reference), "float")
+    fixed = session_of(judged(result.graph), mode, result.device)
+    source = result.graph.inputs[0].name
+    sums: list[ErrorSum] = []
+    for x, _ in itertools.islice(network.test(), SQNR_FRAMES):
+        feeds = {source: np.ascontiguousarray(x)[None]}
+        pairs = list(zip(plain.run(feeds).values(), fixed.run(feeds).values(), strict=True))
+        sums = sums or [ErrorSum() for _ in pairs]
+        for total, (real, made) in zip(sums, pairs, strict=True):
+            total.add(real, made)
+    return float(np.mean([total.sqnr_db for total in sums]))
 
 
 def networks(data: Path) -> dict[str, Network]:

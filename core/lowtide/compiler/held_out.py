@@ -11,7 +11,7 @@ import attrs
 from lowtide.compiler.run import Device, session_of
 from lowtide.data import DataSource
 from lowtide.ir import Array, Graph
-from lowtide.measure.signal import ErrorSum
+from lowtide.measure import ErrorSum, judged
 from lowtide.runtime import Session, in_flight, to_model
 
 KEPT = 64 << 20
@@ -40,17 +40,18 @@ class HeldOut:
 
     @cached_property
     def _plain(self) -> Session:
-        return Session(to_model(self.reference, quantized=False))
+        return Session(to_model(judged(self.reference), quantized=False))
 
     def error(self, quantized: Graph, device: Device) -> float:
-        """Noise by signal of the outputs in exact execution, the mean over float outputs.
+        """Noise by signal in exact execution, the mean over float outputs, of logits for probabilities.
 
         Args:
             quantized: what was made of the float network, with outputs of the same order.
             device: how integers are rounded.
         """
-        exact = session_of(quantized, "exact", device)
-        sums = [ErrorSum() if value.type.dtype.is_float else None for value in quantized.outputs]
+        graph = judged(quantized)
+        exact = session_of(graph, "exact", device)
+        sums = [ErrorSum() if value.type.dtype.is_float else None for value in graph.outputs]
         results = in_flight(exact, self.frames.frames(), lambda frame: frame.feeds)
         for (_, outputs), wanted in zip(results, self._wanted(), strict=True):
             for total, real, made in zip(sums, wanted, outputs.values(), strict=True):

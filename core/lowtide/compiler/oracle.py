@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.held_out import MOST
 from lowtide.compiler.journal import Journal
 from lowtide.compiler.mixture import Item, Mixture, Run, items_of
 from lowtide.compiler.noise import Outputs, error_of, output_vector, shortened
@@ -21,6 +22,7 @@ from lowtide.compiler.trials import Trial, improved
 from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Array, Graph, print_graph
+from lowtide.measure import judged
 from lowtide.precision import Oracle, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
 from lowtide.runtime import WORKERS, Runner, Session, in_flight, to_model
 from lowtide.version import VERSION
@@ -34,13 +36,7 @@ R = TypeVar("R")
 SWEEP_PASSES = 9.0
 """What one round of sensitivities may cost, in runs of the network for each calibration frame."""
 
-FINAL_FRAMES = 32
-"""Frames that finished networks are compared on, at most."""
-
-FEWEST = 4
-"""Frames that a search takes at least, where there are as many."""
-
-FORMAT = 1
+FORMAT = 2
 """Raised when the entries of journals change their meaning."""
 
 
@@ -138,13 +134,13 @@ class MeasuringOracle(Oracle):
     def measured(self, plan: PrecisionPlan) -> float:
         """See `Oracle.measured`."""
         attempt, _ = self.finished(plan)
-        source = self._source().select(FINAL_FRAMES)
+        source = self._judges()
         journal, key = self._prepared().journal, f"finished {_digest(print_graph(attempt.graph))}"
         known = journal.number(key)
         if known is None:
             with self.c.clock.stage("search: compare"):
-                session = session_of(attempt.graph, "exact", self.bench.device(attempt.base))
-                known = self._error(session, source)
+                graph, device = judged(attempt.graph), self.bench.device(attempt.base)
+                known = self._error(session_of(graph, "exact", device), source)
             journal.put(key, known)
         return known
 
@@ -205,7 +201,7 @@ class MeasuringOracle(Oracle):
                         narrow = self.bench.extend(narrow, step.text)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
-            mixture = Mixture(narrow.graph, wide.graph, self.bench.device(attempt.base))
+            mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
             self._ground = _Ground(mixture, items, journal)
@@ -226,12 +222,17 @@ class MeasuringOracle(Oracle):
             raise DataError("a search for widths measures, and no calibration data is given", hint="--data")
         return self.c.source
 
+    def _judges(self) -> DataSource:
+        """The frames that nothing has learned from, where the recipe holds some out."""
+        held_out = self.bench.held_out
+        return (self._source() if held_out is None else held_out.frames).select(MOST)
+
     def _search_frames(self) -> DataSource:
-        """A quarter of the frames, as the vendor's search takes, unless an option says how many."""
-        source = self._source()
-        count = source.select(1 << 62).count or 1
-        wanted = self.c.options.search_frames or max(count // 4, FEWEST)
-        return source.select(min(wanted, count))
+        """The same, unless an option wants fewer or more."""
+        judges, wanted = self._judges(), self.c.options.search_frames
+        if wanted is None or wanted <= (judges.count or 0):
+            return judges if wanted is None else judges.select(wanted)
+        return self._source().select(wanted)
 
     def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
         source = self._search_frames()
@@ -265,9 +266,10 @@ class MeasuringOracle(Oracle):
     def _reference(self, source: DataSource) -> Outputs:
         """The outputs of the float network."""
         if source.positions not in self._references:
-            session = Session(to_model(self.c.prepared, quantized=False))
+            graph = judged(self.c.prepared)
+            session = Session(to_model(graph, quantized=False))
             found = in_flight(session, source.frames(), lambda frame: frame.feeds)
-            names = [value.name for value in self.c.prepared.outputs]
+            names = [value.name for value in graph.outputs]
             outputs = [dict(zip(names, results.values(), strict=True)) for _, results in found]
             self._runs += len(outputs)
             self._references[source.positions] = outputs

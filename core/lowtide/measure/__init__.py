@@ -7,6 +7,7 @@ from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.exact_layers import measure_exact_layers
 from lowtide.measure.histogram import Histogram, spans
+from lowtide.measure.judged import judged
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
@@ -20,6 +21,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "evaluate",
+    "judged",
     "measure_agreement",
     "measure_exact_layers",
     "measure_layers",
