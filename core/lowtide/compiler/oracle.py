@@ -23,6 +23,7 @@ from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Array, Graph, print_graph
 from lowtide.measure import judged
+from lowtide.passes import parse_pipeline
 from lowtide.precision import Oracle, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
 from lowtide.runtime import WORKERS, Runner, Session, in_flight, to_model
 from lowtide.version import VERSION
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-SWEEP_PASSES = 9.0
-"""What one round of sensitivities may cost, in runs of the network for each calibration frame."""
+FIRST_SWEEP, SWEEP = 3.0, 6.0
+"""What a round of sensitivities may cost in runs of the network for each calibration frame; the first, for a
+plan that the recipe can work on, less.
+"""
 
 FORMAT = 2
 """Raised when the entries of journals change their meaning."""
@@ -78,6 +81,7 @@ class MeasuringOracle(Oracle):
         self.wide = known(widest_plan(problem))
         self._problem = problem
         self._runs = 0.0
+        self._asked = 0.0
         self._plain: tuple[Attempt, list[Trial]] | None = None
         self._settled: tuple[Settings, list[Trial]] | None = None
         self._ground: _Ground | None = None
@@ -95,6 +99,7 @@ class MeasuringOracle(Oracle):
             session = Session(to_model(ground.mixture.graph(plan), quantized=True))
             known = self._error(session, source)
             ground.journal.put(key, known)
+        self._asked += source.count or 0
         return known
 
     def sensitivities(self, around: PrecisionPlan | None = None) -> Sensitivities:
@@ -106,6 +111,7 @@ class MeasuringOracle(Oracle):
         if todo or journal.number(prefix) is None:
             with self.c.clock.stage("search: sensitivities"):
                 self._sweep(ground, plan, todo, prefix)
+        self._asked += (self._swept(ground).count or 0) * (1 + sum(item.share for item in ground.items))
         base = journal.number(prefix) or 0.0
         found: dict[str, dict[str, float]] = {"activations": {}, "weights": {}}
         effects: dict[tuple[str, str], Array] = {}
@@ -125,7 +131,11 @@ class MeasuringOracle(Oracle):
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
         held = self.bench.held_out.frames.count if self.bench.held_out is not None else 0
-        self._runs += 2 * (len(trials) + bool(trials)) * (held or 0)
+        runs = (len(trials) + bool(trials)) * (held or 0) + sum(
+            self._learning(step.stage, step.text) for step in steps
+        )
+        self._runs += runs
+        self._asked += runs
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]
         self._finished[digest_of(plan)] = attempt, self._settled[1]
@@ -133,11 +143,14 @@ class MeasuringOracle(Oracle):
 
     def measured(self, plan: PrecisionPlan) -> float:
         """See `Oracle.measured`."""
-        attempt, _ = self.finished(plan)
-        source = self._judges()
-        journal, key = self._prepared().journal, f"finished {_digest(print_graph(attempt.graph))}"
+        journal, source = self._prepared().journal, self._judges()
+        settings = (self._settled or (self._eight_bits()[0].settings,))[0]
+        key = f"finished {digest_of(plan)} {settings}"
         known = journal.number(key)
+        self._asked += (source.count or 0) + self._learning("weights", settings.weights)
         if known is None:
+            attempt, _ = self.finished(plan)
+            self._runs += self._learning("weights", settings.weights)
             with self.c.clock.stage("search: compare"):
                 graph, device = judged(attempt.graph), self.bench.device(attempt.base)
                 known = self._error(session_of(graph, "exact", device), source)
@@ -156,7 +169,16 @@ class MeasuringOracle(Oracle):
     @property
     def passes(self) -> float:
         """See `Oracle.passes`."""
-        return self._runs / max(self._source().select(1 << 62).count or 1, 1)
+        return self._asked / self._every
+
+    @property
+    def runs(self) -> float:
+        """The same without what an earlier compile had found already."""
+        return self._runs / self._every
+
+    @property
+    def _every(self) -> int:
+        return max(self._source().select(1 << 62).count or 1, 1)
 
     # --- what the compile asks ---
 
@@ -234,11 +256,22 @@ class MeasuringOracle(Oracle):
             return judges if wanted is None else judges.select(wanted)
         return self._source().select(wanted)
 
-    def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
+    def _swept(self, ground: _Ground) -> DataSource:
+        """As many of the search frames as a round of sensitivities may cost."""
         source = self._search_frames()
-        every = self._source().select(1 << 62).count or 1
-        affordable = SWEEP_PASSES * every / max(sum(item.share for item in ground.items), 1.0)
-        source = source.select(max(1, min(source.count or 1, int(affordable))))
+        allowed = FIRST_SWEEP if self._settled is None else SWEEP
+        affordable = allowed * self._every / max(sum(item.share for item in ground.items), 1.0)
+        return source.select(max(1, min(source.count or 1, int(affordable))))
+
+    def _learning(self, stage: str, text: str) -> int:
+        """Runs of the network that passes take to learn: scales from one network, weights from two."""
+        train = self.bench.train
+        frames = 0 if train is None else train.count or 0
+        passes = len(parse_pipeline(text, self.c.request.registry)) if stage in {"scales", "weights"} else 0
+        return passes * frames * (2 if stage == "weights" else 1)
+
+    def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
+        source = self._swept(ground)
         reference = self._reference(source)
         base = Run(ground.mixture, plan, [frame.feeds for frame in source.frames()])
         self._runs += len(reference)

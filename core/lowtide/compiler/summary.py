@@ -88,6 +88,7 @@ def _front(compilation: Compilation) -> Iterator[FrontPoint]:
             label=point.label,
             chosen=point.chosen,
             number=point.number,
+            measured=point.measured,
         )
 
 

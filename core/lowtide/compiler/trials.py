@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LEAST_GAIN = 10**0.01
 """A step has to lower the error by a tenth of a decibel; less is chance on so few frames."""
 
+LOST = 0.5
+"""From this error on nothing of the network is left, and a lower one does not say that a step helps."""
+
 
 @attrs.frozen
 class Trial:
@@ -48,18 +51,26 @@ def improved(
     best, done = attempt, list[Trial]()
     with c.clock.stage("try"):
         error = bench.error(attempt)
-    for number, step in enumerate(trials):
+    for number, step in enumerate(_in_order(trials, error)):
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
         c.clock.progress.advance(number, len(trials))
         made = attempted(bench, best, step)
         with c.clock.stage("try"):
             after = bench.error(made) if made.changed else error
-        kept = made.changed and after * LEAST_GAIN < error
+        kept = made.changed and after * LEAST_GAIN < min(error, LOST)
         done.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
         if kept:
             best, error = made, after
     return best, done
+
+
+def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
+    """Of a network that is lost the weights come first: the other steps are judged by what they are worth then."""
+    if error < LOST:
+        return trials
+    first = next((step for step in trials if step.stage == "weights"), None)
+    return trials if first is None else (first, *(step for step in trials if step is not first))
 
 
 def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:

@@ -7,7 +7,7 @@ from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.exact_layers import measure_exact_layers
 from lowtide.measure.histogram import Histogram, spans
-from lowtide.measure.judged import judged
+from lowtide.measure.judged import judged, judged_values
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
@@ -22,6 +22,7 @@ __all__ = [
     "Metric",
     "evaluate",
     "judged",
+    "judged_values",
     "measure_agreement",
     "measure_exact_layers",
     "measure_layers",

@@ -17,9 +17,14 @@ def judged(graph: Graph) -> Graph:
     frame. Networks that share layers in front of two such outputs have one output less.
     """
     made = graph.clone()
-    made.set_outputs(dict.fromkeys(_logits(value) for value in made.outputs))
+    made.set_outputs(judged_values(made))
     made.prune()
     return made
+
+
+def judged_values(graph: Graph) -> tuple[Value, ...]:
+    """The outputs of `judged`, in the network itself."""
+    return tuple(dict.fromkeys(_logits(value) for value in graph.outputs))
 
 
 def _logits(output: Value) -> Value:

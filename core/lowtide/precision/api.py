@@ -25,6 +25,7 @@ class WeighedPlan:
         number: its place on the front, counted from 1; ``None`` for the plan that was returned, where that
             is not on the front: finished networks differ from what the front tells of them.
         chosen: whether it is the plan that was returned.
+        measured: whether the error is that of the finished network, and not that of an emulation.
     """
 
     latency_ms: float
@@ -32,6 +33,7 @@ class WeighedPlan:
     label: str
     number: int | None = None
     chosen: bool = False
+    measured: bool = False
 
 
 @attrs.frozen
@@ -174,7 +176,11 @@ class Oracle(abc.ABC):
     @property
     @abc.abstractmethod
     def passes(self) -> float:
-        """What was run so far, in runs of the whole network for each calibration frame."""
+        """What was asked for so far, in runs of the whole network for each calibration frame.
+
+        What an earlier compile has found counts, too, so that a search that goes on decides as one that was
+        never interrupted.
+        """
 
 
 @attrs.frozen(kw_only=True)

@@ -258,6 +258,8 @@ class FrontPoint:
         number: what the option front_point takes for it; ``None`` for a point that is chosen and not on the
             front.
         chosen: whether the compiled network has this assignment.
+        measured: whether `error_db` is that of the finished network in exact execution; else it is that of an
+            emulation that leaves out what the recipe would do for these widths.
     """
 
     latency_ms: float
@@ -265,6 +267,7 @@ class FrontPoint:
     label: str
     chosen: bool
     number: int | None = None
+    measured: bool = False
 
 
 @attrs.frozen(kw_only=True)

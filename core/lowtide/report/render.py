@@ -128,7 +128,10 @@ def _host(layers: Sequence[LayerReport]) -> RenderableType:
 
 
 def _front(front: Sequence[FrontPoint]) -> RenderableType:
-    """The assignments from the fastest to the most exact; of many, some evenly spread and the chosen one."""
+    """The assignments from the fastest to the most exact; of many, some evenly spread and the chosen one.
+
+    What emulation alone says has a tilde.
+    """
     table = new_table("widths that were weighed", "point", "", "in 16 bits", right=("ms", "SQNR dB"))
     ordered = sorted(front, key=lambda point: (point.latency_ms, point.error_db))
     step = max(1, (len(ordered) - 1) / (WORST - 1))
@@ -137,7 +140,7 @@ def _front(front: Sequence[FrontPoint]) -> RenderableType:
         if point.chosen or index in spread:
             mark = Text("chosen", style="bold") if point.chosen else Text()
             number = "" if point.number is None else str(point.number)
-            figures = milliseconds(point.latency_ms), db(point.error_db)
+            figures = milliseconds(point.latency_ms), f"{'' if point.measured else '~'}{db(point.error_db)}"
             table.add_row(number, mark, Text(point.label), *figures)
     if table.row_count < len(ordered):
         table.add_row("", "", f"and {len(ordered) - table.row_count} more in report.json", "", "")

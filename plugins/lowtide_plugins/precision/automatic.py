@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import attrs
@@ -60,9 +59,9 @@ class Automatic(PrecisionStrategy):
         why: dict[str, str] = {}
         try:
             if number is not None:
-                search.front_point(number, budget)
+                search.front_point(number, problem.goal, budget)
             elif problem.goal is not None:
-                search.for_goal(problem.goal, budget or Budget(math.inf, "none"))
+                search.for_goal(problem.goal, budget)
             elif budget is not None:
                 search.under_budget(budget)
         except KeyboardInterrupt:

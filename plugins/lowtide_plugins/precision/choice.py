@@ -21,6 +21,7 @@ from lowtide.precision import (
     has_parameters,
     widest_plan,
 )
+from lowtide_plugins.precision.swaps import Swaps
 from lowtide_plugins.precision.together import Name, Together
 
 NARROW = 8
@@ -32,9 +33,6 @@ ROUNDS = 3
 
 FRUGAL = 1e-6
 """What 16 bits everywhere weigh beside the error of 8 bits: of equally good plans the faster is taken."""
-
-SWAPS = 64
-"""Swaps that are looked at before the search for a better one ends."""
 
 
 @attrs.frozen
@@ -82,8 +80,8 @@ class Choice:
             if problem.placement.on_accelerator(name) and has_parameters(layer)
         ]
         self._number = {name: at for at, name in enumerate(self.names)}
-        self.lowest = self._values(forced)
-        self.highest = np.maximum(self._values(widest_plan(problem)), self.lowest)
+        self.lowest = self._values_of(forced)
+        self.highest = np.maximum(self._values_of(widest_plan(problem)), self.lowest)
         terms = (self._term(layer) for layer in self._layers.values())
         self._terms = [term for term in terms if any(term.added.values())]
         self.dragged = [
@@ -92,6 +90,7 @@ class Choice:
             if ("weights", name) in self._number
             for group in self._written(layer)
         ]
+        self._swaps = Swaps(self.lowest, self.highest, self.dragged, self.added_ms)
 
     def best(self, noise: Sensitivities, ms: float, trust: float = 0.0) -> PrecisionPlan | None:
         """The plan with the least predicted error that takes no longer; ``None`` when there is none.
@@ -111,7 +110,11 @@ class Choice:
             if found is None or together.error(1 - found) >= together.error(1 - best):
                 break
             best = found
-        return self.plan(self._swapped(together, best, added))
+        return self.plan(self._swaps.best(together, best, added))
+
+    def full(self, ms: float, draws: int) -> list[PrecisionPlan]:
+        """Plans that take no longer, and to which nothing can be added: of a small network nearly all."""
+        return [self.plan(found) for found in self._swaps.full(ms - self.costs.narrow_ms, draws)]
 
     def plan(self, values: Sequence[int] | Array) -> PrecisionPlan:
         """The plan of some values of the variables."""
@@ -143,58 +146,6 @@ class Choice:
         return sum(
             term.added[tuple(int(values[variable]) for variable in term.variables)] for term in self._terms
         )
-
-    def _swapped(self, together: Together, values: Array, added_ms: float) -> Array:
-        """Raise, lower, or do both at once, as long as the predicted error falls."""
-        for _ in range(len(values)):
-            moves = self._moves(values)
-            if not moves:
-                return values
-            before = self.added_ms(values)
-            costs = np.array([self.added_ms(values + move) - before for move in moves])
-            changes = together.changes(1 - values, -np.array(moves))
-            room = added_ms - before
-            likely = np.where(costs[:, None] + costs[None, :] <= room * (1 + 1e-9) + 1e-9, changes, 0.0)
-            better = self._first_better(together, values, moves, likely, added_ms)
-            if better is None:
-                return values
-            values = better
-        return values
-
-    def _first_better(
-        self, together: Together, values: Array, moves: Sequence[Array], changes: Array, added_ms: float
-    ) -> Array | None:
-        """The best of the likely swaps that keeps the budget and lowers the error."""
-        error = together.error(1 - values)
-        for flat in np.argsort(changes, axis=None, kind="stable")[:SWAPS]:
-            first, second = divmod(int(flat), len(moves))
-            if changes[first, second] >= -GAP * error:
-                return None
-            moved = values + moves[first] + (moves[second] if first != second else 0)
-            if moved.min() < 0 or moved.max() > 1 or not self._drags_along(moved):
-                continue
-            if self.added_ms(moved) <= added_ms * (1 + 1e-12) + 1e-12 and together.error(1 - moved) < error:
-                return moved
-        return None
-
-    def _drags_along(self, values: Array) -> bool:
-        return all(values[weights] >= values[group] for group, weights in self.dragged)
-
-    def _moves(self, values: Array) -> list[Array]:
-        """Every change of one width, with those that have to go along."""
-        moves: list[Array] = []
-        for at, value in enumerate(values):
-            move = np.zeros(len(values), int)
-            move[at] = 1 - 2 * int(value)
-            for group, weights in self.dragged:
-                if at == group and value == 0:
-                    move[weights] = 1 - int(values[weights])
-                if at == weights and value == 1 and values[group] == 1:
-                    move[group] = -1
-            after = values + move
-            if np.all(after >= self.lowest) and np.all(after <= self.highest) and self._drags_along(after):
-                moves.append(move)
-        return moves
 
     def _solve(self, worth: Array, added_ms: float) -> Array | None:
         # Takes long to import, and few compiles need it.
@@ -281,7 +232,7 @@ class Choice:
         names = (self._groups[value.name].name for value in layer.outputs if value.name in self._groups)
         return tuple(dict.fromkeys(names))
 
-    def _values(self, plan: PrecisionPlan) -> Array:
+    def _values_of(self, plan: PrecisionPlan) -> Array:
         return np.array(
             [
                 (plan.activations if kind == "activations" else plan.weights)[name] == WIDE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
@@ -26,8 +26,11 @@ POINTS = 8
 ROUNDS = 2
 """How often sensitivities are measured anew around the best plan."""
 
-PASSES = 16.0
+PASSES = 14.0
 """Runs of the network for each calibration frame after which no further round begins."""
+
+MOST_PASSES = 26.0
+"""The same, after which no further plan of the front is finished."""
 
 TRUSTS = (0.0, 0.5, 1.0)
 """How much of what errors have in common counts in the plans that are measured."""
@@ -38,17 +41,30 @@ FINALISTS = 3
 LIKELY = 1.3
 """How much larger than the least the error in emulation may be for a plan to become a finalist."""
 
+FEW = 24
+"""Widths of a network that is small enough to try all its plans."""
+
+DEEPER = 5
+"""How many times as many of these are finished."""
+
+DRAWS = 1024
+"""Random orders in which widths are raised to find them."""
+
+MANY = 256
+"""More plans than these are too many to try."""
+
 BISECTIONS = 3
 """Between two points of the front, for a goal."""
 
 
 @attrs.frozen
 class Point:
-    """A plan that was measured in emulation."""
+    """A plan with its error: that of an emulation, or `measured` on the finished network."""
 
     plan: PrecisionPlan
     ms: float
     error: float
+    measured: bool = False
 
 
 @attrs.define
@@ -81,23 +97,23 @@ class Search:
         self._prepare(budget)
         self._refine(budget)
         self._grid()
-        fitting = sorted(self._fitting(budget), key=_by_error)
-        likely = [point.plan for point in fitting[:FINALISTS] if point.error <= LIKELY * fitting[0].error]
+        likely = [point.plan for point in self._likely(budget)]
         rivals = (self.forced, rule_of_thumb(self.problem, self.forced))
-        finalists = [*likely, *(plan for plan in rivals if budget.holds(self.costs.ms(plan)))]
-        measured = [(self.oracle.measured(plan), self.costs.ms(plan), plan) for plan in _distinct(finalists)]
-        self.best = min(measured, key=lambda found: found[:2])[2]
-        self._measure(self.best)
+        for plan in (*likely, *(plan for plan in rivals if budget.holds(self.costs.ms(plan)))):
+            self._finish(plan)
+            self.best = min(self._finished(budget), key=_by_error).plan
+        self._finish_front()
+        self.best = min(self._finished(budget), key=_by_error).plan
 
-    def for_goal(self, goal: Goal, budget: Budget) -> None:
+    def for_goal(self, goal: Goal, budget: Budget | None) -> None:
         """Find the fastest plan that meets a goal, among the front and between two of its points.
 
         Raises:
             QuantizationError: when none does under the budget.
         """
-        self._prepare(budget)
+        self._prepare(budget or self._middle)
         self._grid()
-        ordered = [point for point in self.front() if budget.holds(point.ms)]
+        ordered = [point for point in self.front() if budget is None or budget.holds(point.ms)]
         low, high = -1, len(ordered) - 1
         figure = goal.figure(ordered[high].plan)
         if not goal.met(figure):
@@ -114,22 +130,27 @@ class Search:
         self.best = ordered[high].plan
         if high > 0:
             self._between(goal, ordered[high - 1].ms, ordered[high].ms)
+        self._finish(self.best)
 
-    def front_point(self, number: int, budget: Budget | None) -> None:
-        """Take a point of the front, counted from 1.
+    def front_point(self, number: int, goal: Goal | None, budget: Budget | None) -> None:
+        """Take a point of the front of the same search without this wish, counted from 1.
 
         Raises:
             OptionError: when the front is shorter.
         """
-        middle = (self.costs.narrow_ms + self.costs.ms(widest_plan(self.problem))) / 2
-        self._prepare(budget or Budget(middle, ""))
-        if budget is not None:
-            self._refine(budget)
-        self._grid()
+        if goal is not None:
+            self.for_goal(goal, budget)
+        else:
+            self.under_budget(budget or self._middle)
         front = self.front()
         if number > len(front):
             raise OptionError(f"the front has {len(front)} points, found {number}", place="front_point")
         self.best = front[number - 1].plan
+
+    @property
+    def _middle(self) -> Budget:
+        """Between 8 and 16 bits."""
+        return Budget((self.costs.narrow_ms + self.costs.ms(widest_plan(self.problem))) / 2, "")
 
     def front(self) -> list[Point]:
         """The measured plans of which none is both faster and better, the fastest first."""
@@ -173,6 +194,17 @@ class Search:
                 self._measure(self._best(self.noise, low + (high - low) * (step / POINTS) ** 2, trust))
         self._measure(self.choice.plan(self.choice.highest))
 
+    def _likely(self, budget: Budget) -> list[Point]:
+        """What is worth finishing: of a small network the best of all plans that leave no room."""
+        fitting = sorted(self._fitting(budget), key=_by_error)
+        plans = self.choice.full(budget.ms, DRAWS) if len(self.choice.names) <= FEW else []
+        if not 0 < len(plans) <= MANY:
+            return [point for point in fitting[:FINALISTS] if point.error <= LIKELY * fitting[0].error]
+        for plan in plans:
+            self._measure(plan)
+        full = [point for point in self.points if any(point.plan.same_widths(plan) for plan in plans)]
+        return sorted(full, key=_by_error)[: FINALISTS * DEEPER]
+
     def _between(self, goal: Goal, low: float, high: float) -> None:
         """Look for a faster plan than the best one between two latencies of which the second suffices."""
         for _ in range(BISECTIONS):
@@ -182,18 +214,37 @@ class Search:
                 self.best, high = plan, ms
             else:
                 low = (low + high) / 2
-        self._measure(self.best)
 
     def _best(self, noise: Sensitivities, ms: float, trust: float = 0.0) -> PrecisionPlan:
         found = self.choice.best(noise, ms, trust)
         return self.forced if found is None else found
 
     def _measure(self, plan: PrecisionPlan) -> None:
-        if not any(point.plan.same_widths(plan) for point in self.points):
+        if not self._knows(plan):
             self.points.append(Point(plan, self.costs.ms(plan), self.oracle.error(plan)))
+
+    def _knows(self, plan: PrecisionPlan) -> bool:
+        return any(point.plan.same_widths(plan) for point in self.points)
+
+    def _finish(self, plan: PrecisionPlan) -> None:
+        """Measure what the recipe makes of a plan, which counts from then on."""
+        if not any(point.measured and point.plan.same_widths(plan) for point in self.points):
+            made = Point(plan, self.costs.ms(plan), self.oracle.measured(plan), measured=True)
+            self.points = [*(point for point in self.points if not point.plan.same_widths(plan)), made]
+
+    def _finish_front(self) -> None:
+        """Finish the plans of the front, the fastest first, as long as few runs were needed."""
+        while self.oracle.passes < MOST_PASSES:
+            open_points = [point for point in self.front() if not point.measured]
+            if not open_points:
+                return
+            self._finish(open_points[0].plan)
 
     def _fitting(self, budget: Budget) -> list[Point]:
         return [point for point in self.points if budget.holds(point.ms)]
+
+    def _finished(self, budget: Budget) -> list[Point]:
+        return [point for point in self._fitting(budget) if point.measured]
 
 
 def _by_error(point: Point) -> tuple[float, float]:
@@ -207,11 +258,3 @@ def _mean(first: Sensitivities, second: Sensitivities) -> Sensitivities:
         return {name: (max(one[name], 0.0) + max(other.get(name, 0.0), 0.0)) / 2 for name in one}
 
     return Sensitivities(mean(first.activations, second.activations), mean(first.weights, second.weights))
-
-
-def _distinct(plans: Iterable[PrecisionPlan]) -> list[PrecisionPlan]:
-    found: list[PrecisionPlan] = []
-    for plan in plans:
-        if not any(plan.same_widths(other) for other in found):
-            found.append(plan)
-    return found

@@ -26,6 +26,7 @@ def weighed(search: Search) -> tuple[WeighedPlan, ...]:
             error=point.error,
             label=label(search.problem, point.plan),
             number=numbers.get(id(point)),
+            measured=point.measured,
             chosen=point.plan.same_widths(search.best),
         )
         for point in sorted(shown.values(), key=lambda point: (point.ms, point.error))

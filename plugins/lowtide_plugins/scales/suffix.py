@@ -9,6 +9,7 @@ import numpy as np
 
 from lowtide.data import DataSource
 from lowtide.ir import Array, DType, Graph, Node, TensorType, Value, layers
+from lowtide.measure import judged_values
 from lowtide.runtime import Session, in_flight, to_model
 
 Change = Callable[[Array], Array]
@@ -36,7 +37,7 @@ class Values:
         self.frames: list[dict[str, Array]] = []
         for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
             self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
-        self.outputs = [value for value in graph.outputs if value.type.dtype is DType.FLOAT32]
+        self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
 
     def signals(self, frames: Sequence[int]) -> list[float]:
         """The energy of every output over some frames."""
