@@ -70,7 +70,13 @@ def deep() -> Report:
             StepReport(step="correct-bias", sqnr_before_db=24.0, sqnr_after_db=23.5, kept=False, seconds=1.0),
         ),
         front=tuple(
-            FrontPoint(latency_ms=10.0 + i, error_db=20 + 5 * np.log1p(i), label=f"{i} layers", chosen=i == 3)
+            FrontPoint(
+                latency_ms=10.0 + i,
+                error_db=20 + 5 * np.log1p(i),
+                label=f"{i} layers",
+                chosen=i == 3,
+                measured=i % 2 == 1,
+            )
             for i in range(8)
         ),
         sections={"a plugin's section": "first line\nsecond line"},

@@ -148,6 +148,10 @@ class Search:
         self.best = front[number - 1].plan
 
     @property
+    def _is_small(self) -> bool:
+        return len(self.choice.names) <= FEW
+
+    @property
     def _middle(self) -> Budget:
         """Between 8 and 16 bits."""
         return Budget((self.costs.narrow_ms + self.costs.ms(widest_plan(self.problem))) / 2, "")
@@ -197,7 +201,7 @@ class Search:
     def _likely(self, budget: Budget) -> list[Point]:
         """What is worth finishing: of a small network the best of all plans that leave no room."""
         fitting = sorted(self._fitting(budget), key=_by_error)
-        plans = self.choice.full(budget.ms, DRAWS) if len(self.choice.names) <= FEW else []
+        plans = self.choice.full(budget.ms, DRAWS) if self._is_small else []
         if not 0 < len(plans) <= MANY:
             return [point for point in fitting[:FINALISTS] if point.error <= LIKELY * fitting[0].error]
         for plan in plans:
@@ -234,7 +238,7 @@ class Search:
 
     def _finish_front(self) -> None:
         """Finish the plans of the front, the fastest first, as long as few runs were needed."""
-        while self.oracle.passes < MOST_PASSES:
+        while self._is_small or self.oracle.passes < MOST_PASSES:
             open_points = [point for point in self.front() if not point.measured]
             if not open_points:
                 return

@@ -156,7 +156,7 @@ def test_a_step_that_helps_is_kept_and_its_passes_are_in_the_pipelines(registry:
 def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) -> None:
     begun = compilation(registry, USE)
     for gain, kept in ((1.01, False), (1.05, True)):
-        errors = iter((1.0, 1 / gain))
+        errors = iter((0.1, 0.1 / gain))
         bench: Any = SimpleNamespace(
             held_out=(),
             error=lambda _, errors=errors: next(errors),
@@ -165,6 +165,27 @@ def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) 
         start: Any = SimpleNamespace(settings=Settings())
         _, (trial,) = improved(begun, bench, start, [parse_step("try weights shake")])
         assert trial.kept is kept
+
+
+def test_of_a_network_that_is_lost_weights_are_tried_first_and_nothing_counts_that_leaves_it_lost(
+    registry: Registry,
+) -> None:
+    begun = compilation(registry, USE)
+    steps = [parse_step(f"try {text}") for text in ("scales widen-ranges", "weights shake", "weights other")]
+    errors = iter((1.6, 0.9, 0.02, 0.04))
+    bench: Any = SimpleNamespace(
+        held_out=(),
+        error=lambda _: next(errors),
+        extend=lambda start, _: SimpleNamespace(changed=True, settings=start.settings),
+        rescale=lambda start, _: SimpleNamespace(changed=True, settings=start.settings),
+    )
+    start: Any = SimpleNamespace(settings=Settings())
+    _, trials = improved(begun, bench, start, steps)
+    assert [(trial.step, trial.kept) for trial in trials] == [
+        ("weights shake", False),
+        ("scales widen-ranges", True),
+        ("weights other", False),
+    ]
 
 
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lowtide.compiler.run import execute
 from lowtide.errors import DataError, OptionError, QuantizationError, UnsupportedByTargetError
 from lowtide.plugin import discover
 from lowtide.report.model import LayerReport
+from lowtide_plugins.precision import search
 from support import CALIBRATION, MODEL, TEST
 
 REGISTRY = discover()
@@ -28,6 +29,14 @@ def compiled(target: str = "tda4vm", frames: int = 32, **options: object) -> low
     return lowtide.compile(
         MODEL, target=target, data=str(CALIBRATION), frames=frames, options=options, registry=REGISTRY
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def taken_for_large() -> Iterator[None]:
+    """The demo network is so small that all its plans would be tried; most tests are about the search."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search, "FEW", 0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +109,19 @@ def test_a_search_costs_few_runs(mixed: lowtide.CompileResult, plain: lowtide.Co
     assert plain.report.search_passes is None
 
 
+def test_all_plans_of_a_small_network_are_tried_and_its_front_is_that_of_finished_ones(
+    monkeypatch: pytest.MonkeyPatch, plain: lowtide.CompileResult, factor: float
+) -> None:
+    monkeypatch.setattr(search, "FEW", 24)
+    result = compiled(frames=16, mixed_precision_factor=factor)
+    assert ms(result) <= factor * ms(plain) * (1 + 1e-9)
+    front = [point for point in result.report.front if point.number is not None]
+    assert len(front) > 2
+    assert all(point.measured for point in front)
+    (chosen,) = [point for point in front if point.chosen]
+    assert chosen.error_db == max(point.error_db for point in front if point.latency_ms <= chosen.latency_ms)
+
+
 def test_the_lists_that_are_emitted_give_the_same_widths(
     mixed: lowtide.CompileResult, tmp_path: Path
 ) -> None:
@@ -163,7 +185,7 @@ def test_a_point_of_the_front_is_taken_without_measuring_again(
     assert first.report.search_passes is not None
     assert second.report.search_passes is not None
     # What is left is what the recipe measures of the first plan.
-    assert second.report.search_passes < 0.15 * first.report.search_passes
+    assert second.report.search_passes < 0.2 * first.report.search_passes
     with pytest.raises(OptionError, match=r"the front has \d+ points, found 99"):
         run(front_point=99)
 
@@ -171,7 +193,7 @@ def test_a_point_of_the_front_is_taken_without_measuring_again(
 def test_a_goal_is_reached_at_little_latency(
     plain: lowtide.CompileResult, everything: lowtide.CompileResult
 ) -> None:
-    wanted = plain.report.outputs[0].sqnr_db + 4
+    wanted = plain.report.outputs[0].sqnr_db + 2
     result = compiled(goal=f"sqnr>={wanted:.2f}")
     assert result.report.outputs[0].sqnr_db >= wanted - 0.01
     assert ms(plain) < ms(result) < ms(everything)

@@ -53,6 +53,22 @@ LEGAL = legal()
 LATENCIES = [COSTS.ms(plan) for plan in LEGAL]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+def test_all_plans_that_leave_no_room_are_found(share: float) -> None:
+    ms = COSTS.narrow_ms + share * (WIDEST_MS - COSTS.narrow_ms)
+    fitting = [plan for plan, cost in zip(LEGAL, LATENCIES, strict=True) if cost <= ms * (1 + 1e-9)]
+
+    def raises(one: PrecisionPlan, other: PrecisionPlan) -> bool:
+        pairs = [(one.activations[name], bits) for name, bits in other.activations.items()]
+        pairs += [(one.weights[name], bits) for name, bits in other.weights.items()]
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+    wanted = [plan for plan in fitting if not any(raises(plan, other) for other in fitting)]
+    found = CHOICE.full(ms, 512)
+    assert len(found) == len(wanted)
+    assert all(any(plan.same_widths(other) for other in wanted) for plan in found)
+
+
 def noise_of(values: list[float]) -> Sensitivities:
     groups = [group.name for group in PROBLEM.classes]
     names = [layer.name for layer in layers(PROBLEM.graph) if has_parameters(layer)]

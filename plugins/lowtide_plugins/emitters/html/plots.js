@@ -147,7 +147,7 @@ function frontSection() {
     });
     root.append(svg("path", { class: "line-front", d: path(finite.map((point) => [toX(point.latency_ms), toY(number(point.error_db))])) }));
     for (const point of finite) {
-      const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms)], ["SQNR", db(number(point.error_db))]];
+      const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms)], [point.measured ? "SQNR" : "SQNR in emulation", db(number(point.error_db))]];
       const place = { cx: toX(point.latency_ms), cy: toY(number(point.error_db)) };
       if (point.chosen) {
         const right = place.cx > width * 0.7;
@@ -157,7 +157,7 @@ function frontSection() {
         );
       }
       root.append(svg("circle", {
-        class: point.chosen ? "dot-front chosen" : "dot-front", ...place, r: point.chosen ? 6 : 4.5,
+        class: `dot-front${point.chosen ? " chosen" : ""}${point.measured ? "" : " emulated"}`, ...place, r: point.chosen ? 6 : 4.5,
         onpointermove: (event) => showTip(tipRows(point.label + (point.chosen ? " (chosen)" : ""), rows), event.clientX, event.clientY),
         onpointerleave: hideTip,
       }));
@@ -167,11 +167,11 @@ function frontSection() {
   section(
     "front",
     "Mixed precision",
-    el("p", { class: "quiet" }, "Every point is an assignment of widths: what it costs against what it keeps."),
+    el("p", { class: "quiet" }, "Every point is an assignment of widths: what it costs against what it keeps, measured on the finished network, or, where it is hollow, in an emulation."),
     finite.length ? chart : null,
     el("details", null, el("summary", null, count(front.length, "assignment")), plainTable(
       ["point", "", "in 16 bits", ">latency", ">SQNR dB"],
-      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), db(number(point.error_db))]),
+      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), (point.measured ? "" : "~") + db(number(point.error_db))]),
     )),
   );
 }
