@@ -8,7 +8,6 @@ positions of the same frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import cast
 
 import attrs
@@ -24,6 +23,9 @@ from lowtide_plugins.weights.sequence import LayerSequence
 
 MOST_ELEMENTS = 1 << 23
 """Elements of all vectors of a layer; of large layers fewer positions are taken."""
+
+MANY, PLENTY = 1024, 16
+"""Vectors that are enough in any case, and vectors by inputs that are."""
 
 FEWEST = 4
 """Rows by inputs that it takes to learn weights from."""
@@ -74,8 +76,12 @@ class Window:
 
     def nearest(self, target: Array, present: Array) -> Array:
         """The numbers nearest to `present` that look like `target` through the window."""
-        made = np.where(target <= self.low, np.minimum(present, self.low), target)
-        return np.where(target >= self.high, np.maximum(present, self.high), made)
+        made = target.copy()
+        if self.low > -math.inf:
+            np.minimum(present, self.low, out=made, where=target <= self.low)
+        if self.high < math.inf:
+            np.maximum(present, self.high, out=made, where=target >= self.high)
+        return made
 
     def open(self, target: Array) -> Array:
         """How often each output is inside, ``[groups, outputs]``."""
@@ -115,34 +121,27 @@ class Evidence:
     has_bias: bool
 
     @classmethod
-    def of(  # noqa: PLR0917 - a layer in both networks, and how to sample it
-        cls,
-        sequence: LayerSequence,
-        layer: Layer,
-        operands: MacOperands,
-        real: Array,
-        bias: Array,
-        rows: int,
-    ) -> Evidence:
-        """Sample what a layer is about to read."""
+    def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands, real: Array) -> Evidence:
+        """Sample what a layer is about to read, at the positions of which the sequence has the target."""
         node = layer.nodes[0]
-        groups = node.int_attribute("group", 1) if node.op == "Conv" else 1
-        matrix = as_rows(node, real).astype(np.float64)
-        size = matrix.shape[1]
-        rows = max(1, min(rows, MOST_ELEMENTS // (sequence.count * groups * size)))
-        value = operands.activation
-        frames, quant = range(sequence.count), value.type.quant
-        zero = quant.zero_point[0] if quant is not None else 0
-        plain = _vectors(node, (sequence.plain(value, frame) for frame in frames), rows, 0)
-        fixed = _vectors(node, (sequence.codes(value, frame) for frame in frames), rows, zero)
+        weights = grouped(node, real)
+        groups, _, size = weights.shape
+        value, rows = operands.activation, sequence.targets[node.output.name]
+        quant = value.type.quant
+        fixed = _vectors(node, sequence, value, rows)
         fixed = fixed if quant is None else dequantize(fixed, quant)
-        weights = matrix.reshape(groups, len(matrix) // groups, size)
-        target = products(plain, weights) + bias.reshape(groups, 1, -1).astype(np.float32)
+        target = sequence.target(node.output).reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
         has_bias = node.op != "MatMul"
         mean = fixed.mean(axis=1, dtype=np.float64) if has_bias else np.zeros((groups, size))
-        centred = fixed - mean[:, np.newaxis].astype(np.float32)
-        moments = np.matmul(centred.transpose(0, 2, 1), centred).astype(np.float64) / fixed.shape[1]
-        return cls(weights, target, fixed, mean, moments, Window.of(layer), has_bias)
+        return cls(
+            weights,
+            np.ascontiguousarray(target),
+            fixed,
+            mean,
+            _second_moments(fixed, mean),
+            Window.of(layer),
+            has_bias,
+        )
 
     @property
     def count(self) -> int:
@@ -207,8 +206,7 @@ class Evidence:
         first, second = slice(0, half), slice(half, None)
         vectors = self.fixed[:, first]
         mean = vectors.mean(axis=1, dtype=np.float64) if self.has_bias else np.zeros_like(self.mean)
-        centred = vectors - mean[:, np.newaxis].astype(np.float32)
-        moments = np.matmul(centred.transpose(0, 2, 1), centred).astype(np.float64) / half
+        moments = _second_moments(vectors, mean)
         found: list[tuple[float, float | None]] = [(self._miss(self.weights, first, second), None)]
         for level in STRENGTHS:
             weights = self._solve(first, self.target, moments, level)
@@ -217,13 +215,15 @@ class Evidence:
 
     def _miss(self, weights: Array, first: slice, second: slice) -> float:
         """The error on other rows than the bias comes from, as far as the window shows it."""
-        made = products(self.fixed, weights)
-        bias = (self.target[:, first] - made[:, first]).mean(axis=1, dtype=np.float64)
-        if not self.has_bias:
-            bias = np.zeros_like(bias)
         low, high = self.window.low, self.window.high
-        seen = np.clip(made[:, second] + bias[:, np.newaxis].astype(np.float32), low, high)
-        return float(np.square(seen - np.clip(self.target[:, second], low, high)).sum(dtype=np.float64))
+        seen = products(self.fixed[:, second], weights)
+        if self.has_bias:
+            mean = self.fixed[:, first].mean(axis=1, dtype=np.float64)
+            bias = self.target[:, first].mean(axis=1, dtype=np.float64) - np.einsum("gok,gk->go", weights, mean)
+            seen += bias[:, np.newaxis].astype(np.float32)
+        lost = np.clip(seen, low, high, out=seen)
+        lost -= np.clip(self.target[:, second], low, high)
+        return float(np.vdot(lost, lost))
 
 
 def products(vectors: Array, weights: Array) -> Array:
@@ -232,5 +232,41 @@ def products(vectors: Array, weights: Array) -> Array:
     return made
 
 
-def _vectors(node: Node, frames: Iterable[Array], rows: int, zero: int) -> Array:
-    return np.concatenate([sample(node, array, rows, zero) for array in frames], axis=1)
+def rows_for(node: Node, real: Array, frames: int, wanted: int) -> int:
+    """How many positions of each frame a layer is judged by.
+
+    Args:
+        node: the product.
+        real: its weights.
+        frames: how many there are.
+        wanted: the most.
+    """
+    groups, _, size = grouped(node, real).shape
+    enough = max(MANY, PLENTY * size)
+    return max(1, min(wanted, math.ceil(enough / frames), MOST_ELEMENTS // (frames * groups * size)))
+
+
+def grouped(node: Node, real: Array) -> Array:
+    """Weights as float64 ``[groups, outputs, K]``."""
+    groups = node.int_attribute("group", 1) if node.op == "Conv" else 1
+    matrix = as_rows(node, real).astype(np.float64)
+    return matrix.reshape(groups, len(matrix) // groups, matrix.shape[1])
+
+
+def _second_moments(vectors: Array, mean: Array) -> Array:
+    centred = vectors - mean[:, np.newaxis].astype(np.float32)
+    made: Array = np.matmul(centred.transpose(0, 2, 1), centred).astype(np.float64)
+    made /= vectors.shape[1]
+    return made
+
+
+def _vectors(node: Node, sequence: LayerSequence, value: Value, rows: int) -> Array:
+    """What a layer multiplies in all frames, as it is kept."""
+    quant = value.type.quant
+    zero = quant.zero_point[0] if quant is not None else 0
+    first = sample(node, sequence.codes(value, 0), rows, zero)
+    made = np.empty((first.shape[0], sequence.count, *first.shape[1:]), first.dtype)
+    made[:, 0] = first
+    for frame in range(1, sequence.count):
+        made[:, frame] = sample(node, sequence.codes(value, frame), rows, zero)
+    return made.reshape(first.shape[0], -1, first.shape[2])

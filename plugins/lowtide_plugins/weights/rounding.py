@@ -13,7 +13,7 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide_plugins.weights.moments import second_moments
-from lowtide_plugins.weights.rows import as_rows, from_rows, original_weights, row_scales
+from lowtide_plugins.weights.rows import NO_TWIN, as_rows, from_rows, original_weights, row_scales
 
 BLOCK = 128
 """Columns that are finished before the error goes to all that follow; for speed only."""
@@ -81,7 +81,7 @@ class RoundWeights(Pass):
                 f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
             )
         if original_weights(node, reference) is None:
-            return "the float network has no layer of this name."
+            return NO_TWIN
         count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
         if count > self.most:
             return f"an output has {count} inputs; the limit is {self.most}."
