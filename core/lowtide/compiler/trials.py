@@ -42,13 +42,16 @@ class Trial:
 def improved(
     c: Compilation, bench: Workbench, attempt: Attempt, trials: Sequence[Step]
 ) -> tuple[Attempt, list[Trial]]:
-    """Take every step after which the error is lower by `LEAST_GAIN`."""
+    """Take every step after which the error is lower by `LEAST_GAIN`; an `else` only in place of one that is not."""
     if not trials or bench.held_out is None:
         return attempt, []
     best, done = attempt, list[Trial]()
     with c.clock.stage("try"):
         error = bench.error(attempt)
+    kept = False
     for number, step in enumerate(trials):
+        if step.otherwise and kept:
+            continue
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
         c.clock.progress.advance(number, len(trials))

@@ -91,7 +91,7 @@ def test_a_step_says_whether_it_is_certain_what_it_changes_and_when() -> None:
 
 @pytest.mark.parametrize("text", ["weights x", "use weights", "use biases x", "if use weights x", ""])
 def test_what_is_no_step_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(OptionError, match="expected use or try"):
+    with pytest.raises(OptionError, match="expected use, try or else"):
         parse_step(text)
 
 
@@ -115,6 +115,23 @@ def test_a_flag_that_is_off_switches_its_step_off() -> None:
 def test_what_an_option_sets_no_step_changes() -> None:
     lines = [USE, "use weights x", "try weights y", "try calibrator z"]
     assert recipe_of(lines, CompileOptions(weights="", calibrator="mse")) == Recipe(Settings("mse"))
+
+
+def test_else_belongs_to_the_step_before_it_and_is_a_trial_like_others_without_it() -> None:
+    lines = [USE, "try weights x", "else weights y", "else scales z"]
+    plain = recipe_of(lines, CompileOptions()).trials
+    assert [(step.text, step.otherwise) for step in plain] == [("x", False), ("y", True), ("z", True)]
+    by_hand = recipe_of(lines, CompileOptions(weights="")).trials
+    assert [(step.text, step.otherwise) for step in by_hand] == [("z", False)]
+
+
+def test_else_is_tried_only_where_nothing_of_its_chain_was_kept(registry: Registry) -> None:
+    helps, harms = "scales widen-ranges{by=0.015625}", "weights shake"
+    chain = f"{USE}; use scales widen-ranges; try {{}}; else {{}}; else weights shake"
+    found = compilation(registry, chain.format(helps, harms))
+    assert [(trial.step, trial.kept) for trial in found.trials] == [(helps, True)]
+    found = compilation(registry, chain.format(harms, helps))
+    assert [(trial.step, trial.kept) for trial in found.trials] == [(harms, False), (helps, True)]
 
 
 def test_the_level_chooses_unless_a_recipe_is_named_or_written_out() -> None:
