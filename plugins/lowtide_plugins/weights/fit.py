@@ -219,7 +219,9 @@ class Evidence:
         seen = products(self.fixed[:, second], weights)
         if self.has_bias:
             mean = self.fixed[:, first].mean(axis=1, dtype=np.float64)
-            bias = self.target[:, first].mean(axis=1, dtype=np.float64) - np.einsum("gok,gk->go", weights, mean)
+            bias = self.target[:, first].mean(axis=1, dtype=np.float64) - np.einsum(
+                "gok,gk->go", weights, mean
+            )
             seen += bias[:, np.newaxis].astype(np.float32)
         lost = np.clip(seen, low, high, out=seen)
         lost -= np.clip(self.target[:, second], low, high)

@@ -114,7 +114,10 @@ def _taps(node: Node, shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
     )
     row, column = row[:, :, np.newaxis], column[:, np.newaxis, :]
     outside = (row < 0) | (row >= shape[2]) | (column < 0) | (column >= shape[3])
-    read = np.where(outside, 0, row * shape[3] + column) + (number * (shape[2] * shape[3]))[:, np.newaxis, np.newaxis]
+    read = (
+        np.where(outside, 0, row * shape[3] + column)
+        + (number * (shape[2] * shape[3]))[:, np.newaxis, np.newaxis]
+    )
     return read.reshape(len(number), -1), outside.reshape(len(number), -1)
 
 

@@ -97,7 +97,10 @@ class Reconstruct(Pass):
             operands = mac_operands(node)
             if operands is None or operands.weights.type.quant is None:
                 continue
-            reason, real = objection(node, operands, ctx.reference, self.most), original_weights(node, ctx.reference)
+            reason, real = (
+                objection(node, operands, ctx.reference, self.most),
+                original_weights(node, ctx.reference),
+            )
             if reason is not None or real is None:
                 refusals.append(Refusal(node.place, reason or NO_TWIN))
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -10,9 +11,11 @@ import attrs
 import numpy as np
 import pytest
 
+import lowtide
 from lowtide.compiler.held_out import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.run import session_of
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import improved
 from lowtide.data import InputSpec, open_data
@@ -187,6 +190,41 @@ def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) 
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:
     with pytest.raises(PassError, match="computes something else"):
         compilation(registry, f"{USE}; use condition shake")
+
+
+def test_outputs_are_judged_by_the_network_before_conditioning_and_layers_by_the_one_behind(
+    registry: Registry,
+) -> None:
+    made = compilation(registry, f"{USE}; use condition shake{{by=0.000001}}", tensor_bits=16)
+    assert made.measurement is not None
+    assert made.agreement is not None
+    assert made.source is not None
+    (frame,) = made.source.select(1).frames()
+    (exact,) = session_of(made.graph, "exact", made.device).run(frame.feeds).values()
+    noise = {}
+    for name, graph in (("prepared", made.prepared), ("conditioned", made.reference)):
+        (plain,) = session_of(graph, "float").run(frame.feeds).values()
+        noise[name] = float(np.square(plain.astype(np.float64) - exact).sum())
+    assert abs(noise["conditioned"] / noise["prepared"] - 1) > 0.1
+    (output,) = made.measurement.outputs.values()
+    (verified,) = made.agreement.outputs.values()
+    assert output.noise == pytest.approx(noise["prepared"], rel=1e-4)
+    assert verified.noise == pytest.approx(noise["prepared"], rel=1e-4)
+    assert made.measurement.layers[-1].cumulative.noise == pytest.approx(noise["conditioned"], rel=1e-3)
+
+
+def test_both_float_networks_are_in_the_output_where_conditioning_changed_one(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for by, differs in (("0.000001", True), ("0", False)):
+        options = {"recipe": f"{USE}; use condition shake{{by={by}}}", "measure_frames": 1}
+        made = lowtide.compile(
+            MODEL, target="am68a", data=str(CALIBRATION), options=options, registry=registry
+        )
+        read = lowtide.load_output(made.save(tmp_path / str(differs)))
+        assert (print_graph(read.conditioned) != print_graph(read.reference)) is differs
+        assert print_graph(read.conditioned) == print_graph(made.conditioned)
+        assert (tmp_path / str(differs) / "conditioned.onnx").exists() is differs
 
 
 def test_frames_are_held_out_only_when_something_is_tried(registry: Registry) -> None:
