@@ -21,11 +21,11 @@ from lowtide_plugins.weights.moments import sample
 from lowtide_plugins.weights.rows import as_rows
 from lowtide_plugins.weights.sequence import LayerSequence
 
-MOST_ELEMENTS = 1 << 23
-"""Elements of all vectors of a layer; of large layers fewer positions are taken."""
+CHEAP_ELEMENTS, MOST_ELEMENTS = 1 << 21, 1 << 23
+"""Elements of all vectors of a layer that are never too many, and that are in any case."""
 
 MANY, PLENTY = 1024, 16
-"""Vectors that are enough in any case, and vectors by inputs that are."""
+"""Vectors that are enough between the two, and vectors by inputs that are."""
 
 FEWEST = 4
 """Rows by inputs that it takes to learn weights from."""
@@ -244,7 +244,7 @@ def rows_for(node: Node, real: Array, frames: int, wanted: int) -> int:
         wanted: the most.
     """
     groups, _, size = grouped(node, real).shape
-    enough = max(MANY, PLENTY * size)
+    enough = max(MANY, PLENTY * size, CHEAP_ELEMENTS // (groups * size))
     return max(1, min(wanted, math.ceil(enough / frames), MOST_ELEMENTS // (frames * groups * size)))
 
 
