@@ -10,7 +10,7 @@ import numpy as np
 
 from lowtide.data import DataSource
 from lowtide.errors import PassError
-from lowtide.ir import Array, Graph, Node, layers
+from lowtide.ir import Array, Constant, Graph, Node, TensorType, Value, layers
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.runtime import Session, in_flight, to_model
 from lowtide_plugins.weights.channels import ChannelGroup, Product, channel_groups, channels_of
@@ -246,21 +246,37 @@ def measure_channels(graph: Graph, frames: DataSource) -> dict[str, Channels]:
     Raises:
         DataError: when there are no frames.
     """
-    values = {value.name: value for value in graph.inputs}
-    values |= {value.name: value for layer in layers(graph) for value in layer.outputs}
-    names = [name for name, value in values.items() if channels_of(value) is not None]
-    made = [name for name in names if values[name].producer is not None]
-    session = Session(to_model(graph, quantized=False, outputs=made))
+    values = [*graph.inputs, *(value for layer in layers(graph) for value in layer.outputs)]
+    names = list(dict.fromkeys(value.name for value in values if channels_of(value) is not None))
+    probe = graph.clone()
+    outputs = [made for name in names for made in _reductions(probe, name)]
+    session = Session(to_model(probe, quantized=False, outputs=outputs))
     tops: dict[str, Array] = {}
     sums: dict[str, Array] = {}
     seen = 0
-    for frame, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
-        for name in names:
-            array = results[name] if name in results else frame.feeds[name]
-            flat = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
-            top = np.maximum(flat.max(axis=1), -flat.min(axis=1)).astype(np.float64)
-            power = np.einsum("cn,cn->c", flat, flat).astype(np.float64) / flat.shape[1]
+    for _, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
+        found = [array.astype(np.float64) for array in results.values()]
+        for name, high, low, power in zip(names, found[::3], found[1::3], found[2::3], strict=True):
+            top = np.maximum(high, -low)
             tops[name] = np.maximum(tops[name], top) if name in tops else top
             sums[name] = sums[name] + power if name in sums else power
         seen += 1
     return {name: Channels(top, sums[name] / seen) for name, top in tops.items()}
+
+
+def _reductions(probe: Graph, name: str) -> tuple[str, str, str]:
+    """Add nodes that give maximum, minimum and mean square of every channel, ``[C]``, and name these.
+
+    Reductions inside a run are several times faster than those of what it returns.
+    """
+    value = probe.values[name]
+    axes = [axis for axis in range(value.type.rank or 0) if axis != 1]
+    over = probe.add_constant(probe.fresh_name("axes"), Constant.of(np.array(axes, np.int64)))
+
+    def add(op: str, inputs: list[Value], keep: dict[str, int]) -> Value:
+        known = TensorType(value.type.dtype, None)
+        return probe.add_node(op, inputs, [(probe.fresh_name(f"{name}_{op}"), known)], keep).output
+
+    square = add("Mul", [value, value], {})
+    high, low = (add(op, [value, over], {"keepdims": 0}).name for op in ("ReduceMax", "ReduceMin"))
+    return high, low, add("ReduceMean", [square, over], {"keepdims": 0}).name
