@@ -8,6 +8,7 @@ positions of the same frames.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import cast
 
 import attrs
@@ -76,12 +77,13 @@ class Window:
 
     def nearest(self, target: Array, present: Array) -> Array:
         """The numbers nearest to `present` that look like `target` through the window."""
-        made = target.copy()
-        if self.low > -math.inf:
-            np.minimum(present, self.low, out=made, where=target <= self.low)
-        if self.high < math.inf:
-            np.maximum(present, self.high, out=made, where=target >= self.high)
-        return made
+        return np.clip(present, *self.alike(target))
+
+    def alike(self, target: Array) -> tuple[Array, Array]:
+        """The least and the largest number that look like `target` through the window, float32."""
+        least = np.where(target <= self.low, np.float32(-np.inf), np.minimum(target, np.float32(self.high)))
+        most = np.where(target >= self.high, np.float32(np.inf), np.maximum(target, np.float32(self.low)))
+        return least, most
 
     def open(self, target: Array) -> Array:
         """How often each output is inside, ``[groups, outputs]``."""
@@ -98,7 +100,7 @@ def _flat(value: Value) -> tuple[float, float]:
     return FLAT.get(readers.pop(), (-math.inf, math.inf)) if len(readers) == 1 else (-math.inf, math.inf)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Evidence:
     """What a layer reads in both networks, and what it is to give.
 
@@ -132,7 +134,7 @@ class Evidence:
         fixed = fixed if quant is None else dequantize(fixed, quant)
         target = sequence.target(node.output).reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
         has_bias = node.op != "MatMul"
-        mean = fixed.mean(axis=1, dtype=np.float64) if has_bias else np.zeros((groups, size))
+        mean = mean_of(fixed) if has_bias else np.zeros((groups, size))
         return cls(
             weights,
             np.ascontiguousarray(target),
@@ -155,11 +157,10 @@ class Evidence:
         nearest number that looks the same, `rounds` times.
         """
         made = products(self.fixed, weights)
-        mean = made.mean(axis=1, dtype=np.float64)
-        bias: Array = self.target.mean(axis=1, dtype=np.float64) - mean
+        mean = mean_of(made)
+        bias = mean_of(self.target) - mean
         for _ in range(rounds if self.window.finite else 0):
-            target = self.window.nearest(self.target, made + bias[:, np.newaxis].astype(np.float32))
-            bias = target.mean(axis=1, dtype=np.float64) - mean
+            bias = mean_of(self._moved(made, bias)) - mean
         return bias
 
     def least_squares(self, *, rounds: int) -> Array:
@@ -176,12 +177,20 @@ class Evidence:
         weights, target = self.weights, self.target
         for turn in range(1 + (rounds if self.window.finite else 0)):
             if turn:
-                bias = target.mean(axis=1, dtype=np.float64) - np.einsum("gok,gk->go", weights, self.mean)
+                bias = mean_of(target) - np.einsum("gok,gk->go", weights, self.mean)
                 bias = bias if self.has_bias else np.zeros_like(bias)
-                present = products(self.fixed, weights) + bias[:, np.newaxis].astype(np.float32)
-                target = self.window.nearest(self.target, present)
+                target = self._moved(products(self.fixed, weights), bias)
             weights = self._solve(slice(None), target, self.moments, level)
         return weights
+
+    def _moved(self, made: Array, bias: Array) -> Array:
+        """The target moved to what is nearest to products with a bias."""
+        present = made + bias[:, np.newaxis].astype(np.float32)
+        return np.clip(present, *self._alike, out=present)
+
+    @cached_property
+    def _alike(self) -> tuple[Array, Array]:
+        return self.window.alike(self.target)
 
     def _solve(self, rows: slice, target: Array, moments: Array, level: float) -> Array:
         """The weights for some rows, at one strength."""
@@ -190,8 +199,9 @@ class Evidence:
         hold = hold.reshape(-1, 1, 1)
         vectors, wanted = self.fixed[:, rows], target[:, rows]
         # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
-        mean = wanted.mean(axis=1, dtype=np.float64, keepdims=True) if self.has_bias else np.zeros(1)
-        centred = (wanted - mean).astype(np.float32)
+        centred = wanted
+        if self.has_bias:
+            centred = wanted - mean_of(wanted)[:, np.newaxis].astype(np.float32)
         cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
         matrix = moments + hold * np.eye(size)
         wanted_by: Array = (cross + hold * self.weights).transpose(0, 2, 1)
@@ -205,27 +215,31 @@ class Evidence:
             return None
         first, second = slice(0, half), slice(half, None)
         vectors = self.fixed[:, first]
-        mean = vectors.mean(axis=1, dtype=np.float64) if self.has_bias else np.zeros_like(self.mean)
+        mean = mean_of(vectors) if self.has_bias else np.zeros_like(self.mean)
         moments = _second_moments(vectors, mean)
-        found: list[tuple[float, float | None]] = [(self._miss(self.weights, first, second), None)]
-        for level in STRENGTHS:
-            weights = self._solve(first, self.target, moments, level)
-            found.append((self._miss(weights, first, second), level))
+        wanted = mean_of(self.target[:, first])
+        shown = np.clip(self.target[:, second], self.window.low, self.window.high)
+
+        def miss(weights: Array) -> float:
+            """The error on other rows than the bias comes from, as far as the window shows it."""
+            seen = products(self.fixed[:, second], weights)
+            if self.has_bias:
+                seen += (wanted - np.einsum("gok,gk->go", weights, mean))[:, np.newaxis].astype(np.float32)
+            lost = np.clip(seen, self.window.low, self.window.high, out=seen)
+            lost -= shown
+            return float(np.vdot(lost, lost))
+
+        found: list[tuple[float, float | None]] = [(miss(self.weights), None)]
+        found += [(miss(self._solve(first, self.target, moments, level)), level) for level in STRENGTHS]
         return min(found, key=lambda entry: entry[0])[1]
 
-    def _miss(self, weights: Array, first: slice, second: slice) -> float:
-        """The error on other rows than the bias comes from, as far as the window shows it."""
-        low, high = self.window.low, self.window.high
-        seen = products(self.fixed[:, second], weights)
-        if self.has_bias:
-            mean = self.fixed[:, first].mean(axis=1, dtype=np.float64)
-            bias = self.target[:, first].mean(axis=1, dtype=np.float64) - np.einsum(
-                "gok,gk->go", weights, mean
-            )
-            seen += bias[:, np.newaxis].astype(np.float32)
-        lost = np.clip(seen, low, high, out=seen)
-        lost -= np.clip(self.target[:, second], low, high)
-        return float(np.vdot(lost, lost))
+
+def mean_of(vectors: Array) -> Array:
+    """The mean over rows, float64 ``[groups, K]``: a product with ones, which sums several times faster."""
+    ones = np.ones((1, vectors.shape[1]), np.float32)
+    mean: Array = np.matmul(ones, vectors)[:, 0].astype(np.float64)
+    mean /= vectors.shape[1]
+    return mean
 
 
 def products(vectors: Array, weights: Array) -> Array:
