@@ -82,7 +82,8 @@ def parse_step(text: str) -> Step:
     found = _STEP.fullmatch(text.strip())
     if found is None or found["stage"] not in STAGES:
         raise OptionError(
-            f"expected use, try or else, then {', '.join(STAGES)}, then a calibrator or passes; found {text!r}",
+            f"expected use, try or else, then {', '.join(STAGES)}, then a calibrator or passes; "
+            f"found {text!r}",
             place="recipe",
             hint=f"as in {EXAMPLE!r}",
         )

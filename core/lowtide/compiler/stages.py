@@ -251,9 +251,9 @@ class Compilation:
     def measure(self) -> None:
         """Compare with the float network, layer by layer, as the device computes.
 
-        Layers are compared with the network that was quantized, whose tensors are those of the device: against
-        tensors before they were scaled every error would be that of the scaling. Outputs are compared with the
-        prepared network, so that what conditioning has changed counts as error.
+        Layers are compared with the network that was quantized, whose tensors are those of the device:
+        against tensors before they were scaled every error would be that of the scaling. Outputs are compared
+        with the prepared network, so that what conditioning has changed counts as error.
         """
         assert self.source is not None  # noqa: S101 - the caller checks
         frames = self.source.select(self.options.measure_frames)

@@ -42,7 +42,10 @@ class Trial:
 def improved(
     c: Compilation, bench: Workbench, attempt: Attempt, trials: Sequence[Step]
 ) -> tuple[Attempt, list[Trial]]:
-    """Take every step after which the error is lower by `LEAST_GAIN`; an `else` only in place of one that is not."""
+    """Take every step after which the error is lower by `LEAST_GAIN`.
+
+    What follows an `else` is tried only where none of the steps that it belongs to was kept.
+    """
     if not trials or bench.held_out is None:
         return attempt, []
     best, done = attempt, list[Trial]()

@@ -203,7 +203,7 @@ class Product:
         return np.asarray(np.einsum("goct,go->gc", by_input**2, by_group)).reshape(-1)
 
     def shares(self) -> Array:
-        """How large an input channel's weights are by the largest of their row, the most over rows, ``[C_in]``."""
+        """The largest weight of an input channel by that of its row, the most over all rows, ``[C_in]``."""
         sizes = np.abs(self._by_input(self.weights)).max(axis=3, initial=0.0)
         rows = sizes.max(axis=2, keepdims=True, initial=0.0)
         found = np.divide(sizes, rows, out=np.zeros_like(sizes), where=rows > 0)

@@ -257,7 +257,8 @@ def rows_for(node: Node, real: Array, frames: int, wanted: int) -> int:
         frames: how many there are.
         wanted: the most.
     """
-    groups, _, size = grouped(node, real).shape
+    groups = node.int_attribute("group", 1) if node.op == "Conv" else 1
+    size: int = as_rows(node, real).shape[1]
     enough = max(MANY, PLENTY * size, CHEAP_ELEMENTS // (groups * size))
     return max(1, min(wanted, math.ceil(enough / frames), MOST_ELEMENTS // (frames * groups * size)))
 

@@ -135,7 +135,10 @@ class LayerSequence:
                     self._drop(value.name)
 
     def target(self, value: Value) -> Array:
-        """What the float network has in the place of a value, ``[positions of all frames, C]``; asked for once."""
+        """What the float network has in the place of a value, ``[positions of all frames, C]``.
+
+        It is given once and not kept.
+        """
         found = self._sums.pop(value.name)
         return found.reshape(-1, found.shape[-1])
 
