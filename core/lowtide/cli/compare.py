@@ -62,11 +62,19 @@ def command(
         if mode == "exact":
             profile, host = saved.device.profile, sorted(saved.device.on_host)
             measurement = measure_exact_layers(
-                saved.reference, saved.graph, profile, host, source, progress=progress.advance
+                saved.conditioned,
+                saved.graph,
+                profile,
+                host,
+                source,
+                judge=saved.reference,
+                progress=progress.advance,
             )
         else:
-            other = saved.reference if mode == "float" else saved.graph
-            measurement = measure_layers(saved.reference, other, source, progress=progress.advance)
+            other = saved.conditioned if mode == "float" else saved.graph
+            measurement = measure_layers(
+                saved.conditioned, other, source, judge=saved.reference, progress=progress.advance
+            )
     if as_json:
         click.echo(json_text(_plain(measurement)), nl=False)
     else:

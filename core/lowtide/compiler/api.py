@@ -94,7 +94,8 @@ def compile_request(request: CompileRequest) -> CompileResult:
     digests = _digests(compilation)
     result = CompileResult(
         graph=compilation.graph,
-        reference=compilation.reference,
+        reference=compilation.prepared,
+        conditioned=compilation.reference,
         target=compilation.target,
         options=compilation.resolved,
         placement=compilation.placement,

@@ -80,7 +80,8 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
 def adopt(c: Compilation, attempt: Attempt) -> None:
     """Make an attempt the result of the compilation."""
     c.graph = attempt.graph
-    c.reference = attempt.base.reference
+    if any(run.outcome.changed for _, run in attempt.base.runs):
+        c.reference = attempt.base.reference
     c.placement = attempt.base.placement
     c.collected = attempt.base.collected
     c.calibrator = attempt.settings.calibrator

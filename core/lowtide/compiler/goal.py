@@ -58,7 +58,7 @@ class FigureGoal(Goal):
             found = evaluate(c.prepared, fixed, c.source, [metric], progress=c.clock.progress.advance)
             return found.figures[self._gate.name][1]
         frames = c.source.select(c.options.measure_frames)
-        plain = Session(to_model(attempt.base.reference, quantized=False))
+        plain = Session(to_model(c.prepared, quantized=False))
         sums = [ErrorSum() for _ in c.prepared.outputs]
         pairs = zip(
             in_flight(plain, frames.frames(), lambda frame: frame.feeds),

@@ -153,12 +153,14 @@ class SavedOutput:
     Attributes:
         graph: the quantized network.
         reference: the prepared float network.
+        conditioned: the float network that was quantized; the reference itself where that is the same.
         report: the report as written, see `lowtide.report.model`.
     """
 
     folder: Path
     graph: Graph
     reference: Graph
+    conditioned: Graph
     manifest: Mapping[str, Any]
     report: Mapping[str, Any]
 
@@ -184,10 +186,13 @@ def load_output(folder: Path) -> SavedOutput:
             raise OutputError(
                 "the file was changed after it was written", place=str(path), hint="compile again"
             )
+    reference = _graph(folder, "float.ir", "float.onnx")
+    scaled = "conditioned.ir" in manifest["outputs"]
     return SavedOutput(
         folder=folder,
         graph=_graph(folder, "graph.ir", "model.onnx"),
-        reference=_graph(folder, "float.ir", "float.onnx"),
+        reference=reference,
+        conditioned=_graph(folder, "conditioned.ir", "conditioned.onnx") if scaled else reference,
         manifest=manifest,
         report=_json(folder / "report.json"),
     )

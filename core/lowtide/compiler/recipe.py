@@ -17,7 +17,7 @@ Stage = Literal["calibrator", "condition", "scales", "weights"]
 STAGES: tuple[Stage, ...] = ("condition", "calibrator", "scales", "weights")
 """In the order in which they take effect."""
 
-_STEP = re.compile(r"(?:if (?P<flag>\w+) )?(?P<verb>use|try) (?P<stage>\w+) (?P<text>\S.*)")
+_STEP = re.compile(r"(?:if (?P<flag>\w+) )?(?P<verb>use|try|else) (?P<stage>\w+) (?P<text>\S.*)")
 EXAMPLE = "try weights correct-bias"
 
 
@@ -47,12 +47,14 @@ class Step:
         stage: what it changes.
         text: a calibrator, or passes.
         flag: the option that switches it on; empty when nothing does.
+        otherwise: whether it is tried only where the step before it was not kept.
     """
 
     tried: bool
     stage: Stage
     text: str
     flag: str = ""
+    otherwise: bool = False
 
     def __str__(self) -> str:
         return f"{self.stage} {self.text}"
@@ -72,7 +74,7 @@ class Recipe:
 
 
 def parse_step(text: str) -> Step:
-    """Read ``[if OPTION] use|try STAGE TEXT``.
+    """Read ``[if OPTION] use|try|else STAGE TEXT``.
 
     Raises:
         OptionError: when it is none.
@@ -80,7 +82,8 @@ def parse_step(text: str) -> Step:
     found = _STEP.fullmatch(text.strip())
     if found is None or found["stage"] not in STAGES:
         raise OptionError(
-            f"expected use or try, then {', '.join(STAGES)}, then a calibrator or passes; found {text!r}",
+            f"expected use, try or else, then {', '.join(STAGES)}, then a calibrator or passes; "
+            f"found {text!r}",
             place="recipe",
             hint=f"as in {EXAMPLE!r}",
         )
@@ -89,7 +92,13 @@ def parse_step(text: str) -> Step:
         raise OptionError(
             f"there is no option {found['flag']!r}", place="recipe", hint=nearest(found["flag"], flags)
         )
-    return Step(found["verb"] == "try", cast(Stage, found["stage"]), found["text"], found["flag"] or "")
+    return Step(
+        found["verb"] != "use",
+        cast(Stage, found["stage"]),
+        found["text"],
+        found["flag"] or "",
+        found["verb"] == "else",
+    )
 
 
 def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
@@ -103,11 +112,14 @@ def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
     )
     given = {stage for stage in STAGES if getattr(options, stage) is not None}
     trials: list[Step] = []
+    follows = False  # whether the step that an `else` belongs to is there
     for step in map(parse_step, lines):
+        follows = follows and step.otherwise
         if step.stage in given or (step.flag and not getattr(options, step.flag)):
             continue
         if step.tried:
-            trials.append(step)
+            trials.append(attrs.evolve(step, otherwise=follows))
+            follows = True
         else:
             settings = settings.with_step(step.stage, step.text)
     if not settings.calibrator:

@@ -24,7 +24,9 @@ class CompileResult:
 
     Attributes:
         graph: the quantized network.
-        reference: the prepared float network that it was made from.
+        reference: the prepared float network, which judges the quantized one.
+        conditioned: the float network that was quantized, whose tensors have names and scales of those of
+            the quantized one; the reference itself where no pass of ``condition`` changed it.
         ranges: the calibrated range of every quantized activation, by tensor name.
         pipelines: the text of the pipelines as they ran, by stage.
         digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
@@ -34,6 +36,7 @@ class CompileResult:
 
     graph: Graph
     reference: Graph
+    conditioned: Graph
     target: Target
     options: ResolvedOptions
     placement: Placement

@@ -48,8 +48,9 @@ class Compilation:
     Attributes:
         scale_type: the number of `rule` among those of the target.
         prequantized: whether the graph has codes of its own, which are kept.
-        prepared: the float network before calibration.
-        reference: what was quantized; it computes the same as `prepared`, from tensors that may be scaled.
+        prepared: the float network before calibration, which judges whatever is made of it.
+        reference: what was quantized; it computes about the same as `prepared`, from tensors that may be
+            scaled, so that tensors inside are compared with it.
         encodings: what was known before calibration.
         trials: what the recipe tried.
         search_passes: what a search for widths cost, in runs of the network for each calibration frame.
@@ -248,13 +249,18 @@ class Compilation:
         return self.source
 
     def measure(self) -> None:
-        """Compare with the float network, layer by layer, as the device computes."""
+        """Compare with the float network, layer by layer, as the device computes.
+
+        Layers are compared with the network that was quantized, whose tensors are those of the device:
+        against tensors before they were scaled every error would be that of the scaling. Outputs are compared
+        with the prepared network, so that what conditioning has changed counts as error.
+        """
         assert self.source is not None  # noqa: S101 - the caller checks
         frames = self.source.select(self.options.measure_frames)
         known, progress = spans(self.graph, self.ranges), self.clock.progress.advance
         if self.is_float or not quantized_activations(self.graph):
             self.measurement = measure_layers(
-                self.reference, self.graph, frames, spans=known, progress=progress
+                self.reference, self.graph, frames, judge=self.prepared, spans=known, progress=progress
             )
             return
         device = self.device
@@ -264,6 +270,7 @@ class Compilation:
             device.profile,
             sorted(device.on_host),
             frames,
+            judge=self.prepared,
             spans=known,
             progress=progress,
         )
@@ -273,7 +280,7 @@ class Compilation:
         assert self.source is not None  # noqa: S101 - the caller checks
         device = self.device
         self.agreement = measure_agreement(
-            self.reference,
+            self.prepared,
             self.graph,
             device.profile,
             sorted(device.on_host),

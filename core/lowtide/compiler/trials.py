@@ -45,13 +45,19 @@ class Trial:
 def improved(
     c: Compilation, bench: Workbench, attempt: Attempt, trials: Sequence[Step]
 ) -> tuple[Attempt, list[Trial]]:
-    """Take every step after which the error is lower by `LEAST_GAIN`."""
+    """Take every step after which the error is lower by `LEAST_GAIN`.
+
+    What follows an `else` is tried only where none of the steps that it belongs to was kept.
+    """
     if not trials or bench.held_out is None:
         return attempt, []
     best, done = attempt, list[Trial]()
     with c.clock.stage("try"):
         error = bench.error(attempt)
+    kept = False
     for number, step in enumerate(_in_order(trials, error)):
+        if step.otherwise and kept:
+            continue
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
         c.clock.progress.advance(number, len(trials))
@@ -66,11 +72,17 @@ def improved(
 
 
 def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
-    """Of a network that is lost the weights come first: the other steps are judged by what they are worth then."""
-    if error < LOST:
+    """Of a lost network the weights come first, so that other steps are judged by what they are worth then."""
+    groups: list[list[Step]] = []
+    for step in trials:
+        if step.otherwise and groups:
+            groups[-1].append(step)
+        else:
+            groups.append([step])
+    first = next((group for group in groups if group[0].stage == "weights"), None)
+    if error < LOST or first is None:
         return trials
-    first = next((step for step in trials if step.stage == "weights"), None)
-    return trials if first is None else (first, *(step for step in trials if step is not first))
+    return [*first, *(step for group in groups if group is not first for step in group)]
 
 
 def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:

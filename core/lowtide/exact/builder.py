@@ -14,10 +14,11 @@ from typing import Any
 import attrs
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from lowtide.ir import OPSET, Array, QuantParams, Value
 from lowtide.runtime import Session
+from lowtide.runtime.model import add_initializers
 
 PROVEN = 1 << 24
 """Integers of smaller magnitude add up in float32 without rounding."""
@@ -269,9 +270,9 @@ def _segment(
         "exact",
         infos,
         [helper.make_empty_tensor_value_info(name) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in builder.constants.items() if name in read],
     )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    add_initializers(model, [(name, array) for name, array in builder.constants.items() if name in read])
     return _Segment(Session(model, disabled=FUSIONS), tuple(inputs), outputs)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+from collections.abc import Collection, Iterable, Mapping
 
 from lowtide.exact.builder import Builder, Program
 from lowtide.exact.lower import Lowering
 from lowtide.exact.profile import Profile
 from lowtide.exact.selftest import require_exact_convolutions
-from lowtide.ir import Array, Graph, Value, layers
+from lowtide.ir import Array, DType, Graph, QuantParams, Value, layers
 
 
 class ExactSession:
@@ -21,25 +19,44 @@ class ExactSession:
         profile: how the device rounds, see `lowtide.exact.profile`.
         on_host: names of the layers that run in float.
         codes: names of quantized values whose codes a run returns too.
+        fed: names of quantized inputs that are fed as codes, in their integer types.
+        outputs: names of the outputs whose real numbers a run returns; all by default.
 
     Raises:
         QuantizationError: when the convolutions of this machine do not add integers exactly.
     """
 
     def __init__(
-        self, graph: Graph, profile: Profile, *, on_host: Iterable[str] = (), codes: Iterable[str] = ()
+        self,
+        graph: Graph,
+        profile: Profile,
+        *,
+        on_host: Iterable[str] = (),
+        codes: Iterable[str] = (),
+        fed: Collection[str] = (),
+        outputs: Collection[str] | None = None,
     ) -> None:
         require_exact_convolutions()
         builder = Builder()
         lowering = Lowering(builder, profile, frozenset(on_host))
+        types: dict[str, DType] = {}
         for value in graph.inputs:
-            builder.real[value] = value.name
+            if value.name in fed:
+                types[value.name] = _quant(value).dtype
+                builder.codes[value] = _entered(builder, value)
+            else:
+                types[value.name] = value.type.dtype
+                builder.real[value] = value.name
         for layer in layers(graph):
             lowering.layer(layer)
-        self._outputs = {value.name: _output(lowering, value) for value in graph.outputs}
-        self._codes = {name: (graph.values[name], lowering.codes_of(graph.values[name])) for name in codes}
-        feeds = {value.name: (value.type.dtype.onnx, value.type.static_shape) for value in graph.inputs}
-        wanted = [*self._outputs.values(), *(name for _, name in self._codes.values())]
+        self._outputs = {
+            value.name: lowering.real_of(value)
+            for value in graph.outputs
+            if outputs is None or value.name in outputs
+        }
+        self._codes = {name: _stored(lowering, graph.values[name]) for name in codes}
+        feeds = {value.name: (types[value.name].onnx, value.type.static_shape) for value in graph.inputs}
+        wanted = [*self._outputs.values(), *self._codes.values()]
         self._program = Program.of(builder, feeds, wanted)
         self.output_names = tuple(self._outputs)
 
@@ -52,17 +69,23 @@ class ExactSession:
         """Run one frame: the outputs, and the codes that were asked for, in their integer types."""
         tensors = self._program.run(feeds)
         outputs = {name: tensors[tensor] for name, tensor in self._outputs.items()}
-        return outputs, {
-            name: _stored(value, tensors[tensor]) for name, (value, tensor) in self._codes.items()
-        }
+        return outputs, {name: tensors[tensor] for name, tensor in self._codes.items()}
 
 
-def _output(lowering: Lowering, value: Value) -> str:
-    return lowering.real_of(value)
+def _quant(value: Value) -> QuantParams:
+    assert value.type.quant is not None  # noqa: S101 - only quantized values have codes
+    return value.type.quant
 
 
-def _stored(value: Value, codes: Array) -> Array:
-    quant = value.type.quant
-    assert quant is not None  # noqa: S101 - only quantized values have codes
-    whole = np.rint(codes) if codes.dtype.kind == "f" else codes.astype(np.int64)
-    return (whole + quant.zero_point[0]).astype(quant.dtype.numpy)
+def _entered(builder: Builder, value: Value) -> str:
+    """Codes that are fed, less their zero point."""
+    codes, zero = builder.narrow(value.name), _quant(value).zero_point[0]
+    return builder.node("Sub", [codes, builder.constant(zero)]) if zero else codes
+
+
+def _stored(lowering: Lowering, value: Value) -> str:
+    """The codes of a value in their integer type; whole numbers are carried, so that nothing is rounded."""
+    builder, quant, carried = lowering.b, _quant(value), lowering.codes_of(value)
+    zero = quant.zero_point[0]
+    whole = builder.node("Add", [builder.narrow(carried), builder.constant(zero)]) if zero else carried
+    return builder.node("Cast", [whole], {"to": quant.dtype.onnx})

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Any
 
 import numpy as np
 import onnx
+
+
+@functools.cache
+def _codes(name: str) -> tuple[int, int]:
+    """The lowest and the highest code; numpy takes long to say, and it is asked for every channel."""
+    found = np.iinfo(name)
+    return int(found.min), int(found.max)
 
 
 class DType(enum.StrEnum):
@@ -58,12 +66,12 @@ class DType(enum.StrEnum):
     @property
     def min(self) -> int:
         """The lowest code of an integer type."""
-        return int(np.iinfo(self.numpy).min)
+        return _codes(self.value)[0]
 
     @property
     def max(self) -> int:
         """The highest code of an integer type."""
-        return int(np.iinfo(self.numpy).max)
+        return _codes(self.value)[1]
 
     @classmethod
     def from_numpy(cls, dtype: np.dtype[Any]) -> DType:

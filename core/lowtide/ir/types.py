@@ -62,7 +62,7 @@ class QuantParams:
             object.__setattr__(self, "zero_point", self.zero_point * len(self.scale))
         if len(self.zero_point) != len(self.scale):
             raise ValueError(f"{len(self.scale)} scales but {len(self.zero_point)} zero points")
-        if not all(self.dtype.min <= z <= self.dtype.max for z in self.zero_point):
+        if not self.dtype.min <= min(self.zero_point) <= max(self.zero_point) <= self.dtype.max:
             raise ValueError(f"a zero point lies outside {self.dtype}: {self.zero_point}")
         if self.axis is None and len(self.scale) != 1:
             raise ValueError(f"per-tensor parameters have one scale, found {len(self.scale)}")
@@ -82,8 +82,9 @@ class QuantParams:
     @property
     def range(self) -> tuple[float, float]:
         """The lowest and highest real number of any code, over all channels."""
-        lows = [s * (self.dtype.min - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
-        highs = [s * (self.dtype.max - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
+        low, high = self.dtype.min, self.dtype.max
+        lows = [s * (low - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
+        highs = [s * (high - z) for s, z in zip(self.scale, self.zero_point, strict=True)]
         return min(lows), max(highs)
 
 

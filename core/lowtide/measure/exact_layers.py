@@ -12,9 +12,9 @@ from lowtide.ir import Array, DType, Graph, TensorType, Value, layers
 from lowtide.ir.shapes import infer_types
 from lowtide.measure.alone import LayersAlone
 from lowtide.measure.histogram import Histogram, sample_step
-from lowtide.measure.layers import SCALAR, LayerError, Measurement, numbers_of
+from lowtide.measure.layers import SCALAR, Judged, LayerError, Measurement, numbers_of
 from lowtide.measure.signal import ErrorSum
-from lowtide.runtime import Session, in_flight, to_model
+from lowtide.runtime import Runner, Session, in_flight, to_model
 
 
 def measure_exact_layers(
@@ -24,6 +24,7 @@ def measure_exact_layers(
     on_host: Sequence[str],
     frames: DataSource,
     *,
+    judge: Graph | None = None,
     spans: Mapping[str, tuple[float, float]] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Measurement:
@@ -33,28 +34,29 @@ def measure_exact_layers(
     when it reads the codes of the float network's tensors; a layer on the host has none.
 
     Args:
-        reference: the prepared float network; tensors of both are matched by name.
+        reference: the float network that the other was made from; tensors of both are matched by name.
         quantized: the network made from it.
         profile: how the device rounds.
         on_host: names of the layers that run in float.
         frames: what to run, one at a time.
+        judge: the float network whose outputs are the right ones; by default the reference.
         spans: tensors of the float network to make histograms of, and between which numbers.
         progress: told how many of how many frames are done.
     """
-    run = _Run(reference, quantized, profile, frozenset(on_host))
+    run = _Run(reference, quantized, profile, frozenset(on_host), judge or reference)
     steps = {name: step for name in spans or {} if (step := run.sample(name)) is not None}
     histograms = {name: Histogram(*(spans or {})[name]) for name in steps}
     whole = {name: ErrorSum() for name in run.made}
     single = {name: ErrorSum() for name in run.alone.layers}
     outputs = {name: ErrorSum() for name in run.outputs}
     count = 0
-    for _, found in in_flight(run, frames.frames(), _feeds):
+    for _, found in in_flight(run.judged(), frames.frames(), _feeds):
         for kind, sums in (("whole", whole), ("alone", single)):
             for name, total in sums.items():
                 signal, noise, largest = found[f"{kind} {name}"]
                 total.add_sums(float(signal), float(noise), float(largest))
         for name, total in outputs.items():
-            total.add(*found[f"output {name}"])
+            total.add(found[f"float {name}"], found[f"output {name}"])
         for name, histogram in histograms.items():
             histogram.add(found[f"sample {name}"])
         count += 1
@@ -71,7 +73,9 @@ def _feeds(frame: Frame) -> Mapping[str, Array]:
 class _Run:
     """Everything that one frame goes through; only sums leave it, and what outputs and histograms need."""
 
-    def __init__(self, reference: Graph, quantized: Graph, profile: Profile, on_host: frozenset[str]) -> None:
+    def __init__(
+        self, reference: Graph, quantized: Graph, profile: Profile, on_host: frozenset[str], judge: Graph
+    ) -> None:
         found = layers(quantized)
         known = reference.values
         self.made = [layer.name for layer in found if _is_float(known.get(layer.name))]
@@ -80,7 +84,7 @@ class _Run:
         self.alone = LayersAlone(quantized, on_host | unknown)
         self.outputs = {v.name: real for v in quantized.outputs if (real := numbers_of(v)) is not None}
         self.steps: dict[str, int] = {}
-        self._reference = reference
+        self._reference, self._outside = reference, judge
         wanted = [*(value.name for value in self.alone.fed), *self.made]
         self.names = list(dict.fromkeys([*wanted, *(value.name for value in self.outputs.values())]))
         self._plain = Session(to_model(reference, quantized=False, outputs=self.names))
@@ -93,6 +97,13 @@ class _Run:
             to_model(_judge(reference, self.made, list(self.alone.layers)), quantized=False)
         )
 
+    def judged(self) -> Runner:
+        """Itself, or with the outputs of a judge that is not the reference."""
+        if self._outside is self._reference:
+            return self
+        names = {f"float {name}": value.name for name, value in self.outputs.items()}
+        return Judged(self, self._outside, names)
+
     def sample(self, name: str) -> int | None:
         """Have samples of a float tensor returned; every how manyth element, or ``None``."""
         value = self._reference.values.get(name)
@@ -102,7 +113,7 @@ class _Run:
         return step
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Sums by layer, ``[signal, noise, largest]``; pairs of outputs; samples."""
+        """Sums by layer, ``[signal, noise, largest]``; outputs of both networks; samples."""
         floats = dict(zip(self.names, self._plain.run(feeds).values(), strict=True))
         exact = self._whole.run(feeds)
         judged = {f"whole {name}": exact[name] for name in self.made}
@@ -116,7 +127,7 @@ class _Run:
             for key in judged
         }
         for name, value in self.outputs.items():
-            found[f"output {name}"] = np.stack([floats[value.name], exact[value.name]])
+            found[f"float {name}"], found[f"output {name}"] = floats[value.name], exact[value.name]
         for name, step in self.steps.items():
             found[f"sample {name}"] = floats[name].reshape(-1)[::step]
         return found

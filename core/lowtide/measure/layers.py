@@ -18,7 +18,7 @@ from lowtide.ir import Array, Constant, DType, Graph, Layer, Node, TensorType, V
 from lowtide.ir.shapes import infer_types
 from lowtide.measure.histogram import Histogram, sample_step
 from lowtide.measure.signal import ErrorSum
-from lowtide.runtime import Session, in_flight, to_model
+from lowtide.runtime import Runner, Session, in_flight, to_model
 
 SCALAR = TensorType(DType.FLOAT32, ())
 
@@ -59,20 +59,25 @@ def measure_layers(
     quantized: Graph,
     frames: DataSource,
     *,
+    judge: Graph | None = None,
     spans: Mapping[str, tuple[float, float]] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Measurement:
     """Run all frames through both networks.
 
     Args:
-        reference: the prepared float graph.
+        reference: the float graph that the other was made from.
         quantized: the graph made from it; tensors of both are matched by name.
         frames: what to run, one at a time.
+        judge: the float graph whose outputs are the right ones; by default the reference.
         spans: tensors of the float network to make histograms of, and between which numbers.
         progress: told how many of how many frames are done.
     """
     probe = _Probe(reference, quantized, spans or {})
-    session = Session(to_model(probe.graph, quantized=True))
+    session: Runner = Session(to_model(probe.graph, quantized=True))
+    if judge is not None and judge is not reference:
+        names = {probe.named("output", "f", name): value.name for name, value in probe.outputs.items()}
+        session = Judged(session, judge, names)
     sums: dict[tuple[str, str], ErrorSum] = {key: ErrorSum() for key in probe.measured}
     outputs = {name: ErrorSum() for name in probe.outputs}
     histograms = {name: Histogram(*span) for name, span in (spans or {}).items() if name in probe.sampled}
@@ -97,6 +102,27 @@ def measure_layers(
         if (layer, "q") in sums
     ]
     return Measurement(count, tuple(errors), outputs, histograms)
+
+
+class Judged:
+    """A network that measures, with outputs of another float network in the place of those of its own.
+
+    Args:
+        session: what measures.
+        judge: the float network.
+        names: the tensor of the judge by the name that its numbers have among the results.
+    """
+
+    def __init__(self, session: Runner, judge: Graph, names: Mapping[str, str]) -> None:
+        self._session = session
+        self._names = dict(names)
+        self._judge = Session(to_model(judge, quantized=False, outputs=list(dict.fromkeys(names.values()))))
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Runner.run`."""
+        results = self._session.run(feeds)
+        judged = dict(zip(dict.fromkeys(self._names.values()), self._judge.run(feeds).values(), strict=True))
+        return results | {name: judged[source] for name, source in self._names.items()}
 
 
 def _feeds(frame: Frame) -> Mapping[str, Array]:

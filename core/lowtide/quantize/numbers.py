@@ -175,9 +175,13 @@ def round_half_away(x: Array) -> Array:
     >>> round_half_away(np.array([0.5, 1.5, -0.5, 0.49999999999999994])).tolist()
     [1.0, 2.0, -1.0, 0.0]
     """
-    fraction, whole = np.modf(x)
-    rounded: Array = whole + np.sign(x) * (np.abs(fraction) >= 0.5)
-    return rounded
+    x = np.asarray(x)
+    real = x if x.dtype.kind == "f" else x.astype(np.float64)
+    # The number below one half: with one half itself, the sum with that number would be rounded up to 1.
+    half = np.nextafter(real.dtype.type(0.5), real.dtype.type(0.0))
+    moved: Array = np.copysign(half, real)
+    moved += real
+    return np.trunc(moved, out=moved) if moved.ndim else np.trunc(moved)
 
 
 def bias_scales(input_scale: float, weights: QuantParams) -> tuple[float, ...]:

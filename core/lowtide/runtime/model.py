@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from lowtide.errors import GraphError, nearest
 from lowtide.ir import OPSET, Array, Constant, DType, Graph, Node, QuantParams, Value
@@ -69,7 +69,7 @@ class _Builder:
         self.graph = graph
         self.quantized = quantized
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+        self.initializers: list[tuple[str, Array]] = []
         self.names = {*graph.values, *(node.name for node in graph)}
         self.raw: dict[Value, str] = {}
         self.readers: dict[Value, str] = {}
@@ -92,10 +92,11 @@ class _Builder:
             self.graph.name or "graph",
             [value_info(value.name, value) for value in self.graph.inputs],
             [value_info(self.readers.get(value, value.name), value) for value in wanted],
-            self.initializers,
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="lowtide")
+        model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="lowtide")
+        add_initializers(model, self.initializers)
+        return model
 
     def fresh(self, base: str) -> str:
         name, number = base, 0
@@ -107,7 +108,7 @@ class _Builder:
 
     def initializer(self, base: str, array: Array) -> str:
         name = self.fresh(base)
-        self.initializers.append(numpy_helper.from_array(array, name))
+        self.initializers.append((name, array))
         return name
 
     def scale_and_zero(self, base: str, quant: QuantParams) -> list[str]:
@@ -124,12 +125,12 @@ class _Builder:
         assert value.constant is not None  # noqa: S101 - the caller lists constants
         quant = value.type.quant
         if quant is None:
-            self.initializers.append(numpy_helper.from_array(_plain(value.constant), value.name))
+            self.initializers.append((value.name, _plain(value.constant)))
             return
         _check_float32(value)
         if not self.quantized:
             real = dequantize(value.constant.array(), quant)
-            self.initializers.append(numpy_helper.from_array(real, value.name))
+            self.initializers.append((value.name, real))
             return
         codes = self.initializer(f"{value.name}_quantized", _plain(value.constant))
         parameters = self.scale_and_zero(value.name, quant)
@@ -165,6 +166,16 @@ class _Builder:
         return proto
 
 
+def add_initializers(model: onnx.ModelProto, arrays: Iterable[tuple[str, Array]]) -> None:
+    """Add constants to a finished model: the functions that put models together copy what they are given."""
+    for name, array in arrays:
+        tensor = model.graph.initializer.add()
+        tensor.name = name
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims.extend(array.shape)
+        tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def value_info(name: str, value: Value) -> onnx.ValueInfoProto:
     """An input or output under the given name, with the type of the value."""
     return helper.make_tensor_value_info(name, value.type.dtype.onnx, dims(value.type))
@@ -178,5 +189,5 @@ def _check_float32(value: Value) -> None:
 
 
 def _plain(constant: Constant) -> Array:
-    # numpy_helper copies; a memory map is handed in as the array that it is.
+    # A memory map is handed in as the array that it is.
     return np.asarray(constant.array())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.emit import Emitter
-from lowtide.ir import print_graph
+from lowtide.ir import Graph, print_graph
 from lowtide.runtime import save_model
 
 if TYPE_CHECKING:
@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class GraphsEmitter(Emitter):
-    """Writes ``graph.ir`` (quantized), ``float.ir`` (prepared, float) and ``float.onnx``."""
+    """Writes ``graph.ir`` (quantized), ``float.ir`` (prepared, float) and ``float.onnx``.
+
+    Where passes of ``condition`` changed the float network, ``conditioned.ir`` and ``conditioned.onnx`` are
+    what they made of it.
+    """
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:
         """See `Emitter.emit`."""
         (folder / "graph.ir").write_text(print_graph(result.graph), "utf-8")
-        (folder / "float.ir").write_text(print_graph(result.reference), "utf-8")
-        return ("graph.ir", "float.ir", *save_model(result.reference, folder / "float.onnx", quantized=False))
+        files = ["graph.ir", *_write_float(result.reference, folder, "float")]
+        if result.conditioned is not result.reference:
+            files += _write_float(result.conditioned, folder, "conditioned")
+        return tuple(files)
+
+
+def _write_float(graph: Graph, folder: Path, name: str) -> tuple[str, ...]:
+    (folder / f"{name}.ir").write_text(print_graph(graph), "utf-8")
+    return (f"{name}.ir", *save_model(graph, folder / f"{name}.onnx", quantized=False))

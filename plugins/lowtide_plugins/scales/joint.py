@@ -88,34 +88,40 @@ class JointScales(Pass):
         groups = {group.name: group for group in groups_of(graph, request) if not group.asymmetric}
         per_octave = PER_OCTAVE if tied else 1
         chosen: dict[str, int] = {}
-        curves: dict[str, Curve] = {}
+        whole: dict[str, tuple[Range, QuantParams]] = {}
         for name, group in groups.items():
             span = union(group, ctx.ranges)
-            quant = params(group, span, request)
-            chosen[name] = math.ceil(per_octave * math.log2(quant.scale[0]) - 1e-6)
-            steps = _steps(ACTIVATION_STEPS, per_octave)
-            trial = Trial(values, group, span, request, self.unseen)
-            curves[name] = activation_curve(trial, quant, steps if group.bits == 8 else steps[:1])
-            if group.bits != 8:  # codes are plenty, and what clipping costs shows on other frames only
-                curves[name] = curves[name].without_finer()
+            whole[name] = span, params(group, span, request)
+            chosen[name] = math.ceil(per_octave * math.log2(whole[name][1].scale[0]) - 1e-6)
         refusals: list[Refusal] = []
         member = {value: group for group in groups.values() for value in group.members}
-        macs: list[Mac] = []
-        weights: dict[str, _Weights] = {}
+        makers: dict[str, list[tuple[Layer, _Weights]]] = {}
         for layer in layers(graph):
             if layer.op not in MAC_OPS or not request.placement.on_accelerator(layer.name):
                 continue
             own = _weights(layer, member, request)
             if isinstance(own, str):
                 refusals.append(Refusal(layer.place, own))
-                continue
-            source = 2.0 ** (chosen[member[layer.nodes[0].value(0)].name] / per_octave)
-            mac = _mac(layer, own, member, source, values, request)
-            if mac is None:
-                refusals.append(Refusal(layer.place, "its input does not leave a layer."))
-                continue
-            macs.append(mac)
-            weights[layer.name] = own
+            else:
+                makers.setdefault(member[layer.output].name, []).append((layer, own))
+        curves: dict[str, Curve] = {}
+        macs: list[Mac] = []
+        weights: dict[str, _Weights] = {}
+        for name, group in groups.items():
+            span, quant = whole[name]
+            steps = _steps(ACTIVATION_STEPS, per_octave)
+            trial = Trial(values, group, span, request, self.unseen)
+            curves[name] = activation_curve(trial, quant, steps if group.bits == 8 else steps[:1])
+            if group.bits != 8:  # codes are plenty, and what clipping costs shows on other frames only
+                curves[name] = curves[name].without_finer()
+            for layer, own in makers.get(name, ()):
+                source = 2.0 ** (chosen[member[layer.nodes[0].value(0)].name] / per_octave)
+                mac = _mac(layer, own, member, source, values, request)
+                if mac is None:
+                    refusals.append(Refusal(layer.place, "its input does not leave a layer."))
+                    continue
+                macs.append(mac)
+                weights[layer.name] = own
         plan = Plan(per_octave, chosen, curves, tuple(macs), tied)
         plan.descend()
         changed = _write(graph, plan, groups, weights, ctx.ranges, ctx.weight_scales)
@@ -202,7 +208,7 @@ def _mac(  # noqa: PLR0917 - all of them decide on the cost
     real = operands.weights.constant.array()
     whole = numbers.weight_params(real, own.bits, axis=None, power=power, narrow=narrow).scale[0]
     tried = [whole * step for step in _steps(WEIGHT_STEPS, 1 if power else PER_OCTAVE)]
-    curve = weight_curve(values, layer.nodes[0], operands, {at: own.params(at, scale) for at in tried})
+    curve = weight_curve(values, layer, operands, {at: own.params(at, scale) for at in tried})
     largest = float(own.bias.max(initial=0.0))
     least = math.log2(largest / own.most) if largest and own.axis is None else -math.inf
     names = (member[operands.activation].name, member[layer.output].name)

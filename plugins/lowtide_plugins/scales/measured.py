@@ -8,13 +8,13 @@ import attrs
 import numpy as np
 
 from lowtide.calibrate import Range
-from lowtide.ir import Array, Graph, Node, QuantParams, TensorType, Value
+from lowtide.ir import Array, Graph, Layer, Node, QuantParams, TensorType, Value
 from lowtide.quantize import numbers
 from lowtide.quantize.operands import MacOperands
 from lowtide.runtime import Session, dequantize, to_model
 from lowtide_plugins.scales.plan import Curve
 from lowtide_plugins.scales.ranges import Trial
-from lowtide_plugins.scales.suffix import Values
+from lowtide_plugins.scales.suffix import Values, part_of
 
 
 def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -> Curve:
@@ -33,7 +33,7 @@ def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -
 
 
 def weight_curve(
-    values: Values, node: Node, operands: MacOperands, choices: Mapping[float, QuantParams]
+    values: Values, layer: Layer, operands: MacOperands, choices: Mapping[float, QuantParams]
 ) -> Curve | None:
     """Measure the weights of a layer, rounded to nearest, with the parameters that belong to some scales.
 
@@ -45,12 +45,13 @@ def weight_curve(
     first, weights = next(iter(values.frames)), operands.weights.constant
     if operands.activation.name not in first or weights is None:
         return None
-    real = weights.array()
+    real, node = weights.array(), layer.nodes[0]
     session = _with_other_weights(node, operands.activation)
     inputs = [frame[operands.activation.name] for frame in values.frames]
     bias = _bias(node, operands)
     plain = [_run(session, x, real) + bias for x in inputs]
-    suffix = values.behind([node.output])
+    rest = _rest(layer)
+    suffix = values.behind([node.output] if rest is None else [layer.output])
     channel = plain[0].ndim - 1 if node.op in {"Gemm", "MatMul"} else 1
     others = tuple(at for at in range(plain[0].ndim) if at != channel)
     measured: dict[float, float] = {}
@@ -58,12 +59,26 @@ def weight_curve(
         lost = dequantize(numbers.quantize(real, quant, half="away"), quant) - real
         deltas = [_run(session, x, lost) for x in inputs]
         mean = np.mean([delta.mean(axis=others, keepdims=True) for delta in deltas], axis=0)
-        made = {
-            at: {node.output.name: (before + delta - mean).astype(np.float32)}
-            for at, (before, delta) in enumerate(zip(plain, deltas, strict=True))
-        }
+        made: dict[int, dict[str, Array]] = {}
+        for at, (before, delta) in enumerate(zip(plain, deltas, strict=True)):
+            found = {node.output.name: (before + delta - mean).astype(np.float32)}
+            made[at] = rest.run(found) if rest is not None else found
         measured[scale] = suffix.error_of(made)
     return Curve.through(measured)
+
+
+def _rest(layer: Layer) -> Session | None:
+    """What follows the product inside its layer, so that all of the layer is behind the same tensor.
+
+    Returns:
+        ``None`` where nothing follows, or where that reads other tensors.
+    """
+    head, *rest = layer.nodes
+    made = {value for node in layer.nodes for value in node.outputs}
+    reads = {value for node in rest for value in node.inputs if value is not None and not value.is_constant}
+    if not rest or not reads <= made or list(layer.outputs) != [layer.output]:
+        return None
+    return Session(to_model(part_of({head.output}, rest, [layer.output]), quantized=False))
 
 
 def _with_other_weights(node: Node, activation: Value) -> Session:

@@ -38,14 +38,20 @@ class Values:
         for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
             self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
         self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
+        self._last: Suffix | None = None
 
     def signals(self, frames: Sequence[int]) -> list[float]:
         """The energy of every output over some frames."""
         return [math.fsum(_energy(self.frames[at][output.name]) for at in frames) for output in self.outputs]
 
     def behind(self, changed: Sequence[Value]) -> Suffix:
-        """The part of the network that reads these tensors, itself or through others."""
-        return Suffix(self, changed)
+        """The part of the network that reads these tensors, itself or through others.
+
+        The last one is kept, since it takes longer to make one than to run it on a few frames.
+        """
+        if self._last is None or self._last.changed != tuple(changed):
+            self._last = Suffix(self, changed)
+        return self._last
 
 
 class Suffix:
@@ -68,7 +74,7 @@ class Suffix:
                 reached.update(value for value in node.outputs if value not in fixed)
         self.outputs = [value for value in values.outputs if value in reached]
         computed = [value for value in self.outputs if value not in fixed]
-        part = _part(fixed, nodes, computed)
+        part = part_of(fixed, nodes, computed)
         self.reads = tuple(value.name for value in part.inputs)
         self.session = Session(to_model(part, quantized=False)) if computed else None
 
@@ -102,7 +108,7 @@ class Suffix:
         return math.fsum(ratios) / len(ratios) if ratios else 0.0
 
 
-def _part(fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> Graph:
+def part_of(fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> Graph:
     """Nodes as a network of their own, which is fed what they read."""
     part = Graph("part")
     twins: dict[Value, Value] = {}

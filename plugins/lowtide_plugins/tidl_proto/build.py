@@ -34,7 +34,7 @@ class _Builder:
     def __init__(self, result: CompileResult) -> None:
         self.result = result
         self.rule = result.target.scale_rules[result.report.device.scale_type]
-        self.floats = {node.name: node for node in result.reference}
+        self.floats = {node.name: node for node in result.conditioned}
 
     def net(self, part: tuple[Entry, ...]) -> NetParams:
         layers = tuple(self.layer(entry) for entry in part)

@@ -16,8 +16,8 @@ from lowtide.quantize.operands import mac_operands, output_channels
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
-from lowtide_plugins.weights.fit import Evidence
-from lowtide_plugins.weights.rows import as_rows, is_plain_product, original_bias, original_weights
+from lowtide_plugins.weights.fit import Evidence, rows_for
+from lowtide_plugins.weights.rows import NO_TWIN, as_rows, is_plain_product, original_weights
 from lowtide_plugins.weights.sequence import LayerSequence
 
 METHODS = ("sequential", "iterative")
@@ -90,19 +90,20 @@ class CalibrateBias(Pass):
         assert ctx.device is not None  # noqa: S101 - run checked it
         refusals: list[Refusal] = []
         changed = 0
-        with LayerSequence(reference, graph, ctx.device, frames, self.memory) as sequence:
+        targets: dict[str, int] = {}
+        for node in (layer.nodes[0] for layer in layers(graph)):
+            if not _is_quantized(node):
+                continue
+            reason, real = _objection(node, reference), original_weights(node, reference)
+            if reason is not None or real is None:
+                refusals.append(Refusal(node.place, reason or NO_TWIN))
+                continue
+            targets[node.output.name] = rows_for(node, real, frames.count or 1, self.rows)
+        with LayerSequence(reference, graph, ctx.device, frames, targets, self.memory) as sequence:
             for layer in sequence.walk():
                 node = layer.nodes[0]
-                if not _is_quantized(node):
-                    continue
-                reason = _objection(node, reference)
-                if reason is None and not sequence.knows(node.value(0)):
-                    reason = "the float network does not have what it reads."
-                if reason is not None:
-                    refusals.append(Refusal(node.place, reason))
-                    continue
-                bias = self._closed_form(layer, reference, sequence)
-                changed += _set(graph, node, bias, ctx.request)
+                if node.output.name in targets:
+                    changed += _set(graph, node, self._closed_form(layer, reference, sequence), ctx.request)
         return PassOutcome(changed > 0, {"calibrated": changed}, tuple(refusals))
 
     def _closed_form(self, layer: Layer, reference: Graph, sequence: LayerSequence) -> Array:
@@ -113,8 +114,7 @@ class CalibrateBias(Pass):
         quant, codes = operands.weights.type.quant, operands.weights.constant
         assert quant is not None  # noqa: S101 - the caller checks
         assert codes is not None  # noqa: S101 - the caller checks
-        bias = original_bias(node, reference, output_channels(node, operands))
-        evidence = Evidence.of(sequence, layer, operands, real, bias, self.rows)
+        evidence = Evidence.of(sequence, layer, operands, real)
         stored = as_rows(node, dequantize(codes.array(), quant)).astype(np.float64)
         return evidence.bias_for(stored.reshape(evidence.weights.shape), rounds=self.rounds).reshape(-1)
 
@@ -186,7 +186,7 @@ def _objection(node: Node, reference: Graph) -> str | None:
         return f"{node.op} with weights of {node.value(1).type.rank} dimensions."
     if node.op == "Gemm" and not is_plain_product(node):
         return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
-    return None if original_weights(node, reference) is not None else "the float network has no such layer."
+    return None if original_weights(node, reference) is not None else NO_TWIN
 
 
 def _mean_objection(layer: Layer, reference: Graph) -> str | None:
@@ -195,7 +195,7 @@ def _mean_objection(layer: Layer, reference: Graph) -> str | None:
     if node.op == "MatMul":
         return "MatMul has no bias operand."
     if layer.output.name not in reference.values:
-        return "the float network has no such layer."
+        return NO_TWIN
     operands, shape = mac_operands(node), layer.output.type.shape
     assert operands is not None  # noqa: S101 - the caller lists products
     if shape is None or len(shape) < 2 or shape[1] != output_channels(node, operands):

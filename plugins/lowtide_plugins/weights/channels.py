@@ -169,6 +169,8 @@ class Product:
         node: the product.
         weights: float64, in the layout of the node.
         bias: float64 ``[C_out]``, if there is one.
+        given: what the output has been multiplied by so far, ``[C_out]``.
+        taken: what the input has, ``[C_in]``.
     """
 
     def __init__(self, node: Node) -> None:
@@ -184,6 +186,8 @@ class Product:
         bias = array_of(node.operand(2))
         count = weights.shape[self.row_axis]
         self.bias = None if bias is None else np.broadcast_to(bias.reshape(-1), (count,)).astype(np.float64)
+        self.given = np.ones(count)
+        self.taken = np.ones(len(self.columns()))
 
     def rows(self) -> Array:
         """One row of weights for every output channel, ``[C_out, K]``."""
@@ -198,6 +202,13 @@ class Product:
         by_group = gains.reshape(by_input.shape[0], by_input.shape[1])
         return np.asarray(np.einsum("goct,go->gc", by_input**2, by_group)).reshape(-1)
 
+    def shares(self) -> Array:
+        """The largest weight of an input channel by that of its row, the most over all rows, ``[C_in]``."""
+        sizes = np.abs(self._by_input(self.weights)).max(axis=3, initial=0.0)
+        rows = sizes.max(axis=2, keepdims=True, initial=0.0)
+        found = np.divide(sizes, rows, out=np.zeros_like(sizes), where=rows > 0)
+        return np.asarray(found.max(axis=1, initial=0.0)).reshape(-1)
+
     def taps(self) -> int:
         """How many positions of an input channel meet one output."""
         return int(self._by_input(self.weights).shape[3])
@@ -210,12 +221,14 @@ class Product:
     def scale_rows(self, factors: Array) -> None:
         """Let the output be multiplied by factors, ``[C_out]``."""
         shape = [-1 if axis == self.row_axis else 1 for axis in range(self.weights.ndim)]
+        self.given = self.given * factors
         self.weights = self.weights * factors.reshape(shape)
         if self.bias is not None:
             self.bias = self.bias * factors
 
     def scale_columns(self, factors: Array) -> None:
         """Take in that the input is multiplied by factors, ``[C_in]``."""
+        self.taken = self.taken * factors
         by_input = self._by_input(self.weights)
         made = by_input / factors.reshape(by_input.shape[0], 1, by_input.shape[2], 1)
         if self.row_axis == 1:

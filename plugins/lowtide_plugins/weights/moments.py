@@ -70,23 +70,55 @@ def sample(node: Node, data: Array, rows: int, zero: int = 0) -> Array:
     if node.op != "Conv":
         flat = data.reshape(-1, data.shape[-1])
         return flat[_spread(len(flat), rows)][np.newaxis]
+    batch, channels, height, width = data.shape
+    group = node.int_attribute("group", 1)
+    reads, outside = _taps(node, data.shape, rows)
+    made = np.empty((group, reads.shape[0], channels // group, reads.shape[1]), data.dtype)
+    planes = data.reshape(batch, channels, height * width)
+    for at in range(batch):
+        here = reads[:, 0] // (height * width) == at
+        read = reads[here] % (height * width)
+        picked = planes[at].take(read.reshape(-1), axis=1, mode="clip").reshape(channels, *read.shape)
+        picked[:, outside[here]] = zero
+        made[:, here] = picked.reshape(group, -1, *read.shape).transpose(0, 2, 1, 3)
+    return made.reshape(group, len(reads), -1)
+
+
+def sample_results(node: Node, data: Array, rows: int) -> Array:
+    """What a node gives at the positions of which `sample` takes what it reads, ``[rows, C_out]``."""
+    if node.op != "Conv":
+        flat = data.reshape(-1, data.shape[-1])
+        return flat[_spread(len(flat), rows)]
+    batch, _, height, width = data.shape
+    at, row, column = np.unravel_index(_spread(batch * height * width, rows), (batch, height, width))
+    return data[at, :, row, column]
+
+
+def _taps(node: Node, shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
+    """What evenly spread output positions of a convolution read, ``[positions, taps]``.
+
+    Returns:
+        Numbers of elements of a channel, counted through the batch, and whether the tap is in the border.
+    """
     kernel = node.ints_attribute("kernel_shape") or node.value(1).type.static_shape[2:]
     strides, dilations = node.ints_attribute("strides", (1, 1)), node.ints_attribute("dilations", (1, 1))
-    top, left, bottom, right = node.ints_attribute("pads", (0, 0, 0, 0))
-    padded = data
-    if top or left or bottom or right:
-        frame = ((0, 0), (0, 0), (top, bottom), (left, right))
-        padded = np.pad(data, frame, constant_values=zero)
-    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, extents, axis=(2, 3))
-    windows = windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
-    batch, channels, height, width = windows.shape[:4]
-    chosen = _spread(batch * height * width, rows)
-    at, row, column = np.unravel_index(chosen, (batch, height, width))
-    picked = windows[at, :, row, column]  # [rows, C, kh, kw]
-    group = node.int_attribute("group", 1)
-    by_group = picked.reshape(len(chosen), group, channels // group * kernel[0] * kernel[1])
-    return np.ascontiguousarray(by_group.transpose(1, 0, 2))
+    pads = node.ints_attribute("pads", (0, 0, 0, 0))
+    sizes = [
+        (shape[2 + at] + pads[at] + pads[at + 2] - (kernel[at] - 1) * dilations[at] - 1) // strides[at] + 1
+        for at in range(2)
+    ]
+    number, *starts = np.unravel_index(_spread(shape[0] * sizes[0] * sizes[1], rows), (shape[0], *sizes))
+    row, column = (
+        start[:, np.newaxis] * strides[at] - pads[at] + np.arange(kernel[at]) * dilations[at]
+        for at, start in enumerate(starts)
+    )
+    row, column = row[:, :, np.newaxis], column[:, np.newaxis, :]
+    outside = (row < 0) | (row >= shape[2]) | (column < 0) | (column >= shape[3])
+    read = (
+        np.where(outside, 0, row * shape[3] + column)
+        + (number * (shape[2] * shape[3]))[:, np.newaxis, np.newaxis]
+    )
+    return read.reshape(len(number), -1), outside.reshape(len(number), -1)
 
 
 def _spread(count: int, wanted: int) -> Array:

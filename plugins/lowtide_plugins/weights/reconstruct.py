@@ -16,13 +16,13 @@ from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import LARGE_BIAS, SPLIT_BIAS_LIMIT, requantize_bias
-from lowtide_plugins.weights.fit import Evidence
+from lowtide_plugins.weights.fit import Evidence, rows_for
 from lowtide_plugins.weights.importance import output_gains
 from lowtide_plugins.weights.rounding import round_steps
 from lowtide_plugins.weights.rows import (
+    NO_TWIN,
     from_rows,
     is_plain_product,
-    original_bias,
     original_weights,
     row_scales,
 )
@@ -91,20 +91,27 @@ class Reconstruct(Pass):
         refusals: list[Refusal] = []
         changed = 0
         frames = ctx.frames.select(self._count(graph))
-        with LayerSequence(ctx.reference, graph, ctx.device, frames, self.memory) as sequence:
+        chosen: dict[str, MacOperands] = {}
+        targets: dict[str, int] = {}
+        for node in (layer.nodes[0] for layer in layers(graph)):
+            operands = mac_operands(node)
+            if operands is None or operands.weights.type.quant is None:
+                continue
+            reason, real = (
+                objection(node, operands, ctx.reference, self.most),
+                original_weights(node, ctx.reference),
+            )
+            if reason is not None or real is None:
+                refusals.append(Refusal(node.place, reason or NO_TWIN))
+                continue
+            chosen[node.output.name] = operands
+            targets[node.output.name] = rows_for(node, real, frames.count or 1, self.rows)
+        with LayerSequence(ctx.reference, graph, ctx.device, frames, targets, self.memory) as sequence:
             for layer in sequence.walk():
-                node = layer.nodes[0]
-                operands = mac_operands(node)
-                if operands is None or operands.weights.type.quant is None:
-                    continue
-                reason = objection(node, operands, ctx.reference, self.most)
-                if reason is None and not sequence.knows(operands.activation):
-                    reason = "the float network does not have what it reads."
-                if reason is not None:
-                    refusals.append(Refusal(node.place, reason))
-                    continue
-                fit = LayerFit(self, layer, operands, ctx.request, gains)
-                changed += fit.improve(graph, ctx.reference, sequence)
+                operands = chosen.get(layer.nodes[0].output.name)
+                if operands is not None:
+                    fit = LayerFit(self, layer, operands, ctx.request, gains)
+                    changed += fit.improve(graph, ctx.reference, sequence)
         return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals))
 
     def _count(self, graph: Graph) -> int:
@@ -130,7 +137,7 @@ def objection(node: Node, operands: MacOperands, reference: Graph, most: int) ->
     if node.op == "Gemm" and not is_plain_product(node):
         return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
     if original_weights(node, reference) is None:
-        return "the float network has no layer of this name."
+        return NO_TWIN
     quant = operands.weights.type.quant
     if quant is None:
         return "its weights are float."
@@ -155,8 +162,7 @@ class LayerFit:
         assert real is not None  # noqa: S101 - the caller checks
         assert quant is not None  # noqa: S101 - the caller checks
         outputs = self.operands.weights.type.static_shape[0] if node.op == "Conv" else _columns(node)
-        bias = original_bias(node, reference, outputs)
-        evidence = Evidence.of(sequence, self.layer, self.operands, real, bias, options.rows)
+        evidence = Evidence.of(sequence, self.layer, self.operands, real)
         wanted = evidence.weights
         if options.least_squares:
             wanted = evidence.least_squares(rounds=options.rounds)

@@ -13,9 +13,9 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide_plugins.weights.moments import second_moments
-from lowtide_plugins.weights.rows import as_rows, from_rows, original_weights, row_scales
+from lowtide_plugins.weights.rows import NO_TWIN, as_rows, from_rows, original_weights, row_scales
 
-BLOCK = 128
+BLOCK = 32
 """Columns that are finished before the error goes to all that follow; for speed only."""
 
 
@@ -81,7 +81,7 @@ class RoundWeights(Pass):
                 f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
             )
         if original_weights(node, reference) is None:
-            return "the float network has no layer of this name."
+            return NO_TWIN
         count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
         if count > self.most:
             return f"an output has {count} inputs; the limit is {self.most}."
@@ -139,14 +139,14 @@ def round_steps(steps: Array, matrix: Array, low: int, high: int, damp: float) -
     else:
         for group in range(len(matrix)):
             chosen[group] = _feed_back(steps[group : group + 1], damped[group : group + 1], low, high)[0]
-    before, after = _energy(nearest - steps, damped), _energy(chosen - steps, damped)
+    single = damped.astype(np.float32)
+    before, after = (_energy((codes - steps).astype(np.float32), single) for codes in (nearest, chosen))
     return np.where((after < before)[..., np.newaxis], chosen, nearest)
 
 
 def _energy(error: Array, matrix: Array) -> Array:
     """The error of every output, ``[groups, outputs]``."""
-    energy: Array = (np.matmul(error, matrix) * error).sum(axis=-1)
-    return energy
+    return np.asarray(np.einsum("gok,gok->go", np.matmul(error, matrix), error))
 
 
 def _feed_back(steps: Array, matrix: Array, low: int, high: int) -> Array:
@@ -155,20 +155,22 @@ def _feed_back(steps: Array, matrix: Array, low: int, high: int) -> Array:
     order = np.argsort(-np.diagonal(matrix, axis1=1, axis2=2), axis=1, kind="stable")
     rows = np.take_along_axis(matrix, order[:, :, np.newaxis], axis=1)
     sorted_matrix = np.take_along_axis(rows, order[:, np.newaxis, :], axis=2)
-    work = np.take_along_axis(steps, order[:, np.newaxis, :], axis=2)
     factor = _inverse_factor(sorted_matrix)
+    # One row for each column of the weights, so that what a step touches lies together.
+    turned = np.ascontiguousarray(steps.transpose(0, 2, 1))
+    work = np.take_along_axis(turned, order[:, :, np.newaxis], axis=1)
     codes = np.empty_like(work)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
-        errors = np.empty((groups, work.shape[1], end - start))
+        errors = np.empty((groups, end - start, work.shape[2]))
         for at in range(start, end):
-            column = np.clip(round_half_away(work[:, :, at]), low, high)
-            error = (work[:, :, at] - column) / factor[:, at, at, np.newaxis]
-            work[:, :, at:end] -= error[:, :, np.newaxis] * factor[:, at, np.newaxis, at:end]
-            codes[:, :, at], errors[:, :, at - start] = column, error
-        work[:, :, end:] -= np.matmul(errors, factor[:, start:end, end:])
+            row = np.clip(round_half_away(work[:, at]), low, high)
+            error = (work[:, at] - row) / factor[:, at, at, np.newaxis]
+            work[:, at:end] -= factor[:, at, at:end, np.newaxis] * error[:, np.newaxis]
+            codes[:, at], errors[:, at - start] = row, error
+        work[:, end:] -= np.matmul(factor[:, start:end, end:].transpose(0, 2, 1), errors)
     back = np.argsort(order, axis=1, kind="stable")
-    return np.take_along_axis(codes, back[:, np.newaxis, :], axis=2)
+    return np.take_along_axis(codes, back[:, :, np.newaxis], axis=1).transpose(0, 2, 1)
 
 
 def _inverse_factor(matrix: Array) -> Array:

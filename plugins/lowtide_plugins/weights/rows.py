@@ -7,6 +7,9 @@ import numpy as np
 from lowtide.ir import Array, Graph, Node, QuantParams
 from lowtide.quantize.operands import MacOperands, mac_operands
 
+NO_TWIN = "the float network has no layer of this name."
+"""Why a layer is left alone when its real weights are not known."""
+
 
 def original(node: Node, reference: Graph) -> MacOperands | None:
     """The operands of the same layer in the float network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import attrs
 import numpy as np
@@ -11,15 +12,15 @@ from lowtide.ir import Array, QuantParams
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.weights import LARGE_BIAS, MOST_CHANNEL_SHIFTS, SPLIT_BIAS_LIMIT
 
-FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
-"""Octaves around the best of the octaves that are tried where scales are free."""
+FINER = (0.5, 0.25)
+"""Parts of an octave to both sides of the best scale so far that are tried where scales are free."""
 
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64, 128, 255)
 """Factors of the split format of biases that are tried, up to the largest."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, slots=False)
 class ScaleChoice:
     """What decides on the scale of one layer.
 
@@ -59,11 +60,14 @@ class ScaleChoice:
         present = self._present()
         best, least = present, self._costs(present, first=True)
         for step in range(1, self.halvings + 1):
-            best, least = self._better(best, least, present * 2.0**-step)
-        if not self.shift:
-            octave = best
-            for part in FINER:
-                best, least = self._better(best, least, np.minimum(octave * 2.0**part, present))
+            found, least = self._better(best, least, present * 2.0**-step)
+            if step > 1 and np.array_equal(found, best):
+                break  # more weights saturate from octave to octave
+            best = found
+        for part in () if self.shift else FINER:
+            around = best
+            for factor in (2.0**-part, 2.0**part):
+                best, least = self._better(best, least, np.minimum(around * factor, present))
         chosen = [float(scale) for scale in best]
         return (_stored(chosen[0]),) if len(self.quant.scale) == 1 else self._together(chosen)
 
@@ -135,12 +139,19 @@ class ScaleChoice:
         return np.where(needed > (SPLIT_BIAS_LIMIT if self.split else LARGE_BIAS), np.inf, energy)
 
     def _energy(self, scale: Array) -> Array:
-        """The error of every output by the codes of its weights."""
-        steps = self.wanted / scale[..., np.newaxis]
-        codes = np.clip(round_half_away(steps), self.low, self.quant.dtype.max)
-        error = (codes - steps) * scale[..., np.newaxis]
-        energy: Array = (np.matmul(error, self.moments) * error).sum(axis=-1)
+        """The error of every output by the codes of its weights, in float32, which is enough to compare."""
+        wanted, moments = self._single
+        step = scale[..., np.newaxis].astype(np.float32)
+        lost = wanted / step
+        lost -= np.clip(round_half_away(lost), self.low, self.quant.dtype.max)
+        lost *= step
+        energy: Array = np.einsum("gok,gok->go", np.matmul(lost, moments), lost).astype(np.float64)
         return energy
+
+    @cached_property
+    def _single(self) -> tuple[Array, Array]:
+        """Weights and moments in float32."""
+        return self.wanted.astype(np.float32), self.moments.astype(np.float32)
 
 
 def _stored(scale: float) -> float:

@@ -1,13 +1,14 @@
-"""A quantized network beside the float one, layer after layer over the same frames.
+"""A quantized network layer after layer over all frames, and what the float one has in the same places.
 
 What every layer reads is kept for all frames, so that a layer can be changed before anything behind it runs.
-A value goes as soon as its last reader has run, and what does not fit into memory is kept in a file.
+A value goes as soon as its last reader has run, and what does not fit into memory is kept in a file. Of the
+float network, which nothing changes, some positions of what products add up to are kept.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
@@ -18,9 +19,10 @@ from lowtide.compiler.run import Device
 from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.exact import ExactSession
-from lowtide.ir import Array, Graph, Layer, Value, layers
+from lowtide.ir import Array, Graph, Layer, Node, Value, layers
 from lowtide.quantize.numbers import quantize
-from lowtide.runtime import Runner, Session, dequantize, in_flight, to_model
+from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide_plugins.weights.moments import sample_results
 
 
 @attrs.define(eq=False)
@@ -70,13 +72,15 @@ class Kept:
 
 @attrs.define(eq=False)
 class LayerSequence:
-    """The live values of both networks; a context manager that gives back files at the end.
+    """The live values of the quantized network; a context manager that gives back files at the end.
 
     Args:
         reference: the float network.
         graph: the quantized one, with the same names; its layers may be changed until they run.
         device: how integers are rounded, and what runs on the host.
         frames: what both are fed.
+        targets: by name of the result of a product, before its activation, how many positions of each frame
+            are kept of what the float network has there.
         memory: MiB that values may take before further ones are kept in files.
 
     Raises:
@@ -87,110 +91,122 @@ class LayerSequence:
     graph: Graph
     device: Device
     frames: DataSource
+    targets: Mapping[str, int]
     memory: int = 512
     count: int = 0
-    _plain: dict[str, Kept] = attrs.field(factory=dict[str, Kept])
+    _sums: dict[str, Array] = attrs.field(factory=dict[str, Array])
     _fixed: dict[str, Kept] = attrs.field(factory=dict[str, Kept])
 
     def __enter__(self) -> Self:
-        feeds = [frame.feeds for frame in self.frames.frames()]
-        self.count = len(feeds)
-        if not feeds:
+        frames = self.frames.select(1 << 62)
+        self.count = frames.count or 0
+        if not self.count:
             raise DataError("there are no frames", hint="give calibration frames with --data")
-        for value in self.graph.inputs:
-            quant = value.type.quant
-            for number, feed in enumerate(feeds):
-                array = feed[value.name]
-                self._put(self._plain, value.name, number, array)
-                self._put(self._fixed, value.name, number, array if quant is None else quantize(array, quant))
+        names = list(self.targets)
+        nodes = [_producer(self.reference, name) for name in names]
+        session = Session(to_model(self.reference, quantized=False, outputs=names)) if names else _Nothing()
+        for number, (frame, results) in enumerate(in_flight(session, frames.frames(), lambda f: f.feeds)):
+            for value in self.graph.inputs:
+                quant, array = value.type.quant, frame.feeds[value.name]
+                self._put(value.name, number, array if quant is None else quantize(array, quant))
+            for name, node, array in zip(names, nodes, results.values(), strict=True):
+                found = sample_results(node, array, self.targets[name])
+                if not number:
+                    self._sums[name] = np.empty((self.count, *found.shape), found.dtype)
+                self._sums[name][number] = found
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in [*self._plain, *self._fixed]:
+        self._sums.clear()
+        for name in [*self._fixed]:
             self._drop(name)
 
     def walk(self) -> Generator[Layer]:
         """Every layer of the quantized network in order; it runs when the next one is asked for."""
-        twins = {layer.name: layer for layer in layers(self.reference)}
         todo = layers(self.graph)
         last = {value.name: at for at, layer in enumerate(todo) for value in layer.inputs}
         for at, layer in enumerate(todo):
             yield layer
-            twin = twins.get(layer.name)
-            if twin is not None and all(value.name in self._plain for value in twin.inputs):
-                self._run_plain(alone(twin))
             self._run_fixed(alone(layer))
             for value in (*layer.inputs, *layer.outputs):
                 if last.get(value.name, at) == at:
                     self._drop(value.name)
 
-    def knows(self, value: Value) -> bool:
-        """Whether both networks have come to a value."""
-        return value.name in self._plain and value.name in self._fixed
+    def target(self, value: Value) -> Array:
+        """What the float network has in the place of a value, ``[positions of all frames, C]``.
 
-    def plain(self, value: Value, frame: int) -> Array:
-        """A value of the float network in one frame."""
-        return self._plain[value.name].get(frame)
+        It is given once and not kept.
+        """
+        found = self._sums.pop(value.name)
+        return found.reshape(-1, found.shape[-1])
 
     def fixed(self, value: Value, frame: int) -> Array:
         """What a value of the quantized network stands for in one frame, real numbers."""
-        found, quant = self._fixed[value.name].get(frame), value.type.quant
+        found, quant = self.codes(value, frame), value.type.quant
         return found if quant is None else dequantize(found, quant)
 
     def codes(self, value: Value, frame: int) -> Array:
         """The same as it is kept: codes where the value has some."""
         return self._fixed[value.name].get(frame)
 
-    def _run_plain(self, part: Graph) -> None:
-        session = Session(to_model(part, quantized=False))
-        self._run(
-            session,
-            self._plain,
-            lambda frame: {value.name: self._plain[value.name].get(frame) for value in part.inputs},
-        )
-
     def _run_fixed(self, part: Graph) -> None:
         session = _Codes(part, self.device)
-        self._run(
-            session,
-            self._fixed,
-            lambda frame: {value.name: self.fixed(value, frame) for value in part.inputs},
+        feeds = [value.name for value in part.inputs]
+        runs = in_flight(
+            session, range(self.count), lambda frame: {name: self._fixed[name].get(frame) for name in feeds}
         )
-
-    def _run(
-        self, session: Runner, store: dict[str, Kept], feeds: Callable[[int], Mapping[str, Array]]
-    ) -> None:
-        for frame, results in in_flight(session, range(self.count), feeds):
+        for frame, results in runs:
             for name, array in results.items():
-                self._put(store, name, frame, array)
+                self._put(name, frame, array)
 
-    def _put(self, store: dict[str, Kept], name: str, frame: int, array: Array) -> None:
-        if name not in store:
-            used = sum(kept.nbytes for kept in (*self._plain.values(), *self._fixed.values()))
+    def _put(self, name: str, frame: int, array: Array) -> None:
+        if name not in self._fixed:
+            used = sum(kept.nbytes for kept in self._fixed.values())
             fits = used + array.nbytes * self.count <= self.memory << 20
-            store[name] = Kept.like(array, self.count, in_memory=fits)
-        store[name].put(frame, array)
+            self._fixed[name] = Kept.like(array, self.count, in_memory=fits)
+        self._fixed[name].put(frame, array)
 
     def _drop(self, name: str) -> None:
-        for store in (self._plain, self._fixed):
-            kept = store.pop(name, None)
-            if kept is not None:
-                kept.close()
+        kept = self._fixed.pop(name, None)
+        if kept is not None:
+            kept.close()
+
+
+class _Nothing:
+    """No network at all, for a walk that compares with nothing."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Runner.run`."""
+        del feeds
+        return {}
 
 
 class _Codes:
-    """A layer as the device computes it; results are codes where the values have some."""
+    """A layer as the device computes it; what it reads and gives is codes where the values have some."""
 
     def __init__(self, part: Graph, device: Device) -> None:
         codes = [value.name for value in part.outputs if value.type.quant is not None]
-        self.session = ExactSession(part, device.profile, on_host=device.on_host, codes=codes)
+        self.session = ExactSession(
+            part,
+            device.profile,
+            on_host=device.on_host,
+            codes=codes,
+            fed={value.name for value in part.inputs if value.type.quant is not None},
+            outputs={value.name for value in part.outputs if value.type.quant is None},
+        )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `Runner.run`."""
         outputs, codes = self.session.run_codes(feeds)
         return {**outputs, **codes}
+
+
+def _producer(graph: Graph, name: str) -> Node:
+    node = graph.values[name].producer
+    assert node is not None  # noqa: S101 - targets are results of layers
+    return node
 
 
 def alone(layer: Layer) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -10,9 +11,11 @@ import attrs
 import numpy as np
 import pytest
 
+import lowtide
 from lowtide.compiler.held_out import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.run import session_of
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import improved
 from lowtide.data import InputSpec, open_data
@@ -91,7 +94,7 @@ def test_a_step_says_whether_it_is_certain_what_it_changes_and_when() -> None:
 
 @pytest.mark.parametrize("text", ["weights x", "use weights", "use biases x", "if use weights x", ""])
 def test_what_is_no_step_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(OptionError, match="expected use or try"):
+    with pytest.raises(OptionError, match="expected use, try or else"):
         parse_step(text)
 
 
@@ -115,6 +118,23 @@ def test_a_flag_that_is_off_switches_its_step_off() -> None:
 def test_what_an_option_sets_no_step_changes() -> None:
     lines = [USE, "use weights x", "try weights y", "try calibrator z"]
     assert recipe_of(lines, CompileOptions(weights="", calibrator="mse")) == Recipe(Settings("mse"))
+
+
+def test_else_belongs_to_the_step_before_it_and_is_a_trial_like_others_without_it() -> None:
+    lines = [USE, "try weights x", "else weights y", "else scales z"]
+    plain = recipe_of(lines, CompileOptions()).trials
+    assert [(step.text, step.otherwise) for step in plain] == [("x", False), ("y", True), ("z", True)]
+    by_hand = recipe_of(lines, CompileOptions(weights="")).trials
+    assert [(step.text, step.otherwise) for step in by_hand] == [("z", False)]
+
+
+def test_else_is_tried_only_where_nothing_of_its_chain_was_kept(registry: Registry) -> None:
+    helps, harms = "scales widen-ranges{by=0.015625}", "weights shake"
+    chain = f"{USE}; use scales widen-ranges; try {{}}; else {{}}; else weights shake"
+    found = compilation(registry, chain.format(helps, harms))
+    assert [(trial.step, trial.kept) for trial in found.trials] == [(helps, True)]
+    found = compilation(registry, chain.format(harms, helps))
+    assert [(trial.step, trial.kept) for trial in found.trials] == [(harms, False), (helps, True)]
 
 
 def test_the_level_chooses_unless_a_recipe_is_named_or_written_out() -> None:
@@ -191,6 +211,41 @@ def test_of_a_network_that_is_lost_weights_are_tried_first_and_nothing_counts_th
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:
     with pytest.raises(PassError, match="computes something else"):
         compilation(registry, f"{USE}; use condition shake")
+
+
+def test_outputs_are_judged_by_the_network_before_conditioning_and_layers_by_the_one_behind(
+    registry: Registry,
+) -> None:
+    made = compilation(registry, f"{USE}; use condition shake{{by=0.000001}}", tensor_bits=16)
+    assert made.measurement is not None
+    assert made.agreement is not None
+    assert made.source is not None
+    (frame,) = made.source.select(1).frames()
+    (exact,) = session_of(made.graph, "exact", made.device).run(frame.feeds).values()
+    noise = {}
+    for name, graph in (("prepared", made.prepared), ("conditioned", made.reference)):
+        (plain,) = session_of(graph, "float").run(frame.feeds).values()
+        noise[name] = float(np.square(plain.astype(np.float64) - exact).sum())
+    assert abs(noise["conditioned"] / noise["prepared"] - 1) > 0.1
+    (output,) = made.measurement.outputs.values()
+    (verified,) = made.agreement.outputs.values()
+    assert output.noise == pytest.approx(noise["prepared"], rel=1e-4)
+    assert verified.noise == pytest.approx(noise["prepared"], rel=1e-4)
+    assert made.measurement.layers[-1].cumulative.noise == pytest.approx(noise["conditioned"], rel=1e-3)
+
+
+def test_both_float_networks_are_in_the_output_where_conditioning_changed_one(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for by, differs in (("0.000001", True), ("0", False)):
+        options = {"recipe": f"{USE}; use condition shake{{by={by}}}", "measure_frames": 1}
+        made = lowtide.compile(
+            MODEL, target="am68a", data=str(CALIBRATION), options=options, registry=registry
+        )
+        read = lowtide.load_output(made.save(tmp_path / str(differs)))
+        assert (print_graph(read.conditioned) != print_graph(read.reference)) is differs
+        assert print_graph(read.conditioned) == print_graph(made.conditioned)
+        assert (tmp_path / str(differs) / "conditioned.onnx").exists() is differs
 
 
 def test_frames_are_held_out_only_when_something_is_tried(registry: Registry) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lowtide.exact import ExactSession, find_profile
-from lowtide.ir import Graph, parse_graph
+from lowtide.ir import Graph, QuantParams, parse_graph
+from lowtide.runtime import dequantize
 from unit.exact.random_layers import difference
 
 
@@ -31,6 +32,26 @@ return %y
     session = ExactSession(graph, find_profile(arithmetic), codes=["y"])
     _, codes = session.run_codes({"x": np.array([[[[-128, -1], [0, 127]]]], np.float32)})
     assert codes["y"].tolist() == [[[[code, code], [code, code]]]]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+def test_codes_that_are_fed_give_the_codes_that_their_numbers_give(kind: str) -> None:
+    graph = network(f"""
+input %x: float32[1, 2, 3, 3] ~ {kind}(scale=0.5, zero=3)
+const %w: float32[2, 2, 1, 1] ~ int8(scale=0.25) = [4, -7, 9, 1]
+%y: float32[1, 2, 3, 3] ~ {kind}(scale=1.5, zero=1) = Conv(%x, %w)
+return %y
+""")
+    quant = graph.inputs[0].type.quant
+    assert quant is not None
+    codes = np.arange(-8, 10).astype(quant.dtype.numpy).reshape(1, 2, 3, 3)
+    profile = find_profile("multiplier")
+    plain, wanted = ExactSession(graph, profile, codes=["y"]).run_codes({"x": dequantize(codes, quant)})
+    fed = ExactSession(graph, profile, codes=["y"], fed={"x"}, outputs=()).run_codes({"x": codes})
+    assert fed[0] == {}
+    assert fed[1]["y"].dtype == quant.dtype.numpy
+    np.testing.assert_array_equal(fed[1]["y"], wanted["y"])
+    np.testing.assert_array_equal(dequantize(fed[1]["y"], QuantParams(quant.dtype, 1.5, 1)), plain["y"])
 
 
 @pytest.mark.parametrize("arithmetic", ["shift", "multiplier"])

@@ -432,7 +432,7 @@ def device(folder: Path, text: str) -> Registry:
             "no-such",
         ),
         ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, "no-such"),
-        ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, "expected use or try"),
+        ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, "expected use, try or else"),
         (
             'recipes = { "1" = ["try weights correct-bias"], "2" = [] }',
             OptionError,

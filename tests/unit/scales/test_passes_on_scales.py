@@ -19,6 +19,8 @@ from lowtide.plugin import PassSpec, discover
 from lowtide.plugin.testing import check_pass
 from lowtide.quantize.operands import mac_operands
 from lowtide.target import scale_rule
+from lowtide_plugins.scales import measured
+from lowtide_plugins.scales.measured import weight_curve
 from lowtide_plugins.scales.suffix import Values
 from support import CALIBRATION, MODEL, TEST
 
@@ -217,6 +219,23 @@ def test_a_part_of_the_network_gives_what_the_whole_gives() -> None:
     assert suffix.error(lambda array: array) == pytest.approx(0, abs=1e-12)
     assert suffix.error(lambda array: array * np.float32(0.5)) > 1e-3
     assert suffix.error(lambda array: array * np.float32(0.5), [0]) > 1e-3
+
+
+def test_weights_cost_the_same_seen_before_and_behind_their_activation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = compiled("")
+    values = Values(result.reference, calibration(result), 2, 1 << 30)
+    layer = next(layer for layer in layers(result.reference) if len(layer.nodes) == 2)
+    operands = mac_operands(layer.nodes[0])
+    assert operands is not None
+    choices = {scale: QuantParams("int8", scale) for scale in (0.125, 0.03125)}
+    behind = weight_curve(values, layer, operands, choices)
+    monkeypatch.setattr(measured, "_rest", lambda _: None)
+    before = weight_curve(values, layer, operands, choices)
+    assert behind is not None
+    assert before is not None
+    np.testing.assert_allclose(behind.points, before.points, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["choose-ranges", "joint-scales", "add-headroom"])

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import lowtide
 from lowtide.compiler.run import input_specs
 from lowtide.data import open_data
 from lowtide.errors import PassError
-from lowtide.ir import Constant, Graph, Value, verify
+from lowtide.ir import Constant, Graph, Value, print_graph, verify
 from lowtide.passes import PassContext, PassOutcome
 from lowtide.runtime import Session, to_model
 from lowtide_plugins.weights.channels import channel_groups
 from lowtide_plugins.weights.equalize import Equalize
+from support import CALIBRATION, MODEL
 from unit.weights.benches import Bench, Maker, separable
 
 Numbers = NDArray[Any]
@@ -170,6 +172,26 @@ def test_a_channel_that_never_fires_and_one_of_zeros_do_no_harm() -> None:
     made, _ = equalize(graph)
     assert difference(graph, made) < 1e-4
     assert all(np.isfinite(v.constant.array()).all() for v in made.constants if v.constant is not None)
+
+
+def compiled(target: str, recipe: str) -> lowtide.CompileResult:
+    options = {"recipe": f"use calibrator minmax{recipe}"}
+    return lowtide.compile(MODEL, target=target, data=str(CALIBRATION), options=options)
+
+
+def test_a_network_with_dead_channels_gains_where_a_tensor_has_one_scale() -> None:
+    (before,), (after,) = (
+        compiled("tda4vm", recipe).report.outputs for recipe in ("", "; use condition equalize")
+    )
+    assert after.sqnr_db > before.sqnr_db + 5
+
+
+def test_where_all_channels_have_scales_nothing_is_scaled_and_the_report_says_why() -> None:
+    before, after = (compiled("am68a", recipe) for recipe in ("", "; use condition equalize"))
+    assert print_graph(after.graph) == print_graph(before.graph)
+    (ran,) = (found for found in after.report.passes if found.text == "equalize")
+    assert ran.refusals
+    assert all("a scale for each channel" in refusal for refusal in ran.refusals)
 
 
 def test_no_data_and_options_out_of_range_are_named() -> None:

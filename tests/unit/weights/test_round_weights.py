@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import lowtide
 from lowtide.ir import Array, parse_graph
 from lowtide.plugin import discover
-from lowtide_plugins.weights.moments import sample, second_moments
+from lowtide_plugins.weights.moments import sample, sample_results, second_moments
 from lowtide_plugins.weights.rounding import round_steps
 from support import CALIBRATION, MODEL
 
@@ -97,6 +97,9 @@ def test_samples_are_what_a_convolution_multiplies(attributes: str) -> None:
     rows = weights.reshape(group, 4 // group, -1)
     made = np.einsum("grk,gok->gor", vectors, rows).reshape(result.shape)
     assert np.abs(made - result).max() < 1e-4
+    few = np.einsum("grk,gok->rgo", sample(node, data, 7), rows).reshape(-1, 4)
+    assert len(few) == 7
+    assert np.abs(few - sample_results(node, result, 7)).max() < 1e-4
 
 
 def test_a_rounded_network_is_nearer_to_the_float_one_where_scales_are_coarse() -> None:
