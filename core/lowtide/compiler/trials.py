@@ -72,7 +72,7 @@ def improved(
 
 
 def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
-    """Of a lost network the weights come first, so that other steps are judged by what they are worth then."""
+    """Of a lost network the weights come first: other steps are judged by what they are worth then."""
     groups: list[list[Step]] = []
     for step in trials:
         if step.otherwise and groups:
