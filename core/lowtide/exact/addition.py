@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowtide.exact.builder import PROVEN, Builder, largest
+from lowtide.exact.builder import PROVEN, Builder, Window, largest
 from lowtide.exact.codes import aligned_factors
 from lowtide.exact.product import PLANAR
 from lowtide.exact.profile import Profile
 from lowtide.ir import Node, QuantParams
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def add_nodes(
-    b: Builder, node: Node, sources: tuple[str, str], made: QuantParams, profile: Profile
+    b: Builder,
+    node: Node,
+    sources: tuple[str, str],
+    made: QuantParams,
+    *,
+    profile: Profile,
+    window: Window,
 ) -> str | None:
-    """Add or Sub of codes, rounded and not yet limited; ``None`` where tables or Python do it."""
+    """Add or Sub of codes, rounded and limited; ``None`` where tables or Python do it."""
     first, second = (node.value(at).type.quant for at in (0, 1))
     assert first is not None  # noqa: S101 - the caller checks
     assert second is not None  # noqa: S101 - the caller checks
@@ -22,13 +30,11 @@ def add_nodes(
     planes = _planes(node)
     if profile.addition == "float32":
         factors = [np.float32(quant.scale[0]) / np.float32(made.scale[0]) for quant in (first, second)]
-        # Products are rounded before they are added, and so never a part of a convolution.
         parts = [
-            b.clip(name, -PROVEN, PROVEN) if factor == 1 else b.node("Mul", [name, b.constant(float(factor))])
+            _scaled(b, name, float(factor), planes)
             for name, factor in zip(sources, (factors[0], sign * factors[1]), strict=True)
         ]
-        most = sum(float(f) * largest(quant) for f, quant in zip(factors, (first, second), strict=True))
-        return b.round(b.node("Add", parts), most + 1, planes=planes)
+        return b.codes_from(b.node("Add", parts), window, planes)
     if profile.addition not in {"multiplier", "xnnpack"}:
         return None
     mantissas, shift = aligned_factors(first, second, made, profile)
@@ -43,14 +49,22 @@ def add_nodes(
             b.planes(sources[0], planes, factors64[0], tie),
             b.planes(sources[1], planes, factors64[1]),
         ]
-        return b.round(b.node("Add", scaled), reach * 2.0**-shift, planes=planes)
+        return b.codes_from(b.node("Add", scaled), window, planes)
     kind = np.float32 if reach < PROVEN else np.float64
     named = sources if kind is np.float32 else (b.wide(sources[0]), b.wide(sources[1]))
     parts = [
         b.node("Mul", [name, b.constant(factor, kind)]) for name, factor in zip(named, factors64, strict=True)
     ]
     total = b.node("Floor", [b.node("Add", [b.node("Add", parts), b.constant(0.5, kind)])])
-    return total if kind is np.float32 else b.narrow(total)
+    return b.clip(total if kind is np.float32 else b.narrow(total), window.low, window.high)
+
+
+def _scaled(b: Builder, name: str, factor: float, planes: int) -> str:
+    """Codes times a factor, rounded to float32 before anything is added."""
+    if not planes:
+        return b.node("Mul", [name, b.constant(factor)])
+    # ONNX Runtime adds within a convolution, but not in one with limits, and these change nothing.
+    return b.clip(b.planes(name, planes, factor), -LARGEST, LARGEST)
 
 
 def _planes(node: Node) -> int:

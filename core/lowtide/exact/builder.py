@@ -45,6 +45,19 @@ class Step:
     output: str
 
 
+@attrs.frozen
+class Window:
+    """The codes less the zero point that a layer may give: those of its type within its activation."""
+
+    low: int
+    high: int
+
+    @property
+    def reach(self) -> int:
+        """The largest magnitude."""
+        return max(self.high, -self.low)
+
+
 @attrs.define
 class Builder:
     """The steps so far, in executable order.
@@ -101,14 +114,7 @@ class Builder:
         """Limits on both sides."""
         return self.node("Clip", [name, self.constant(low, dtype), self.constant(high, dtype)])
 
-    def round(
-        self,
-        name: str,
-        bound: float,
-        dtype: type[np.generic] = np.float32,
-        *,
-        planes: int = 0,
-    ) -> str:
+    def round(self, name: str, bound: float, dtype: type[np.generic] = np.float32) -> str:
         """To the nearest integer, ties to even.
 
         Numbers below 2^22, or 2^51 in float64, are rounded by the addition of one so large that its last bit
@@ -117,10 +123,19 @@ class Builder:
         mantissa = 22 if dtype is np.float32 else 51
         if bound >= 1 << mantissa:
             return self.node("Round", [name])
-        if planes and dtype is np.float32:
-            return self.planes(self.planes(name, planes, 1.0, MAGIC), planes, 1.0, -MAGIC)
         magic = self.constant(1.5 * 2.0 ** (mantissa + 1), dtype)
         return self.node("Sub", [self.node("Add", [name, magic]), magic])
+
+    def codes_from(self, name: str, window: Window, planes: int = 0) -> str:
+        """Real numbers in float32 to the nearest integers of the window, ties to even.
+
+        On planes the limits come last, where they fuse with a convolution: numbers of 2^22 and more are not
+        rounded right, but stay beyond every limit.
+        """
+        if not planes:
+            return self.round(self.clip(name, window.low, window.high), window.reach)
+        raised = self.planes(name, planes, 1.0, MAGIC)
+        return self.clip(self.planes(raised, planes, 1.0, -MAGIC), window.low, window.high)
 
     def planes(
         self, name: str, channels: int, factor: Array | float, offset: Array | float | None = None
@@ -164,19 +179,6 @@ def largest(quant: QuantParams) -> int:
     """The largest magnitude of a code less the zero point."""
     low, high = limits(quant)
     return max(-low, high)
-
-
-@attrs.frozen
-class Window:
-    """The codes less the zero point that a layer may give: those of its type within its activation."""
-
-    low: int
-    high: int
-
-    @property
-    def reach(self) -> int:
-        """The largest magnitude."""
-        return max(self.high, -self.low)
 
 
 @attrs.frozen(eq=False)

@@ -231,8 +231,10 @@ class Lowering:
         assert first is not None  # noqa: S101 - the caller checks
         assert second is not None  # noqa: S101 - the caller checks
         sources = (self.codes_of(reads[0]), self.codes_of(reads[1]))
-        if node.op in {"Add", "Sub"} and (summed := add_nodes(self.b, node, sources, made, self.profile)):
-            return self.b.clip(summed, window.low, window.high)
+        if node.op in {"Add", "Sub"}:
+            summed = add_nodes(self.b, node, sources, made, profile=self.profile, window=window)
+            if summed is not None:
+                return summed
         function = binary(node.op, first, second, made, self.profile)
         assert function is not None  # noqa: S101 - the caller asks for operators that have one
 

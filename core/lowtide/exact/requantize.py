@@ -89,7 +89,7 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
             scaled = b.planes(narrow, found.planes, scales)
         else:
             scaled = b.node("Mul", [narrow, b.constant(scales)])
-        return b.round(b.clip(scaled, window.low, window.high), window.reach, planes=found.planes)
+        return b.codes_from(scaled, window, found.planes)
     if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
         found = _saturated(b, found, scales, window)
     if how in {"double", "single", "reduced"}:
@@ -232,4 +232,4 @@ def _nudged(b: Builder, high: Accumulator, right: Array, window: Window) -> str:
         shifted = b.planes(narrow, high.planes, nudge)
     else:
         shifted = b.node("Mul", [narrow, b.constant(nudge)])
-    return b.round(b.clip(shifted, window.low, window.high), window.reach, planes=high.planes)
+    return b.codes_from(shifted, window, high.planes)
