@@ -27,7 +27,7 @@ def add_nodes(
     assert first is not None  # noqa: S101 - the caller checks
     assert second is not None  # noqa: S101 - the caller checks
     sign = -1 if node.op == "Sub" else 1
-    planes = _planes(node)
+    planes = planes_of(node)
     if profile.addition == "float32":
         factors = [np.float32(quant.scale[0]) / np.float32(made.scale[0]) for quant in (first, second)]
         parts = [
@@ -67,7 +67,7 @@ def _scaled(b: Builder, name: str, factor: float, planes: int) -> str:
     return b.clip(b.planes(name, planes, factor), -LARGEST, LARGEST)
 
 
-def _planes(node: Node) -> int:
+def planes_of(node: Node) -> int:
     """How many channels both tensors ``[N, C, H, W]`` and their sum have, else 0."""
     shapes = {value.type.shape for value in (node.value(0), node.value(1), node.output)}
     shape = next(iter(shapes))

@@ -143,7 +143,7 @@ class Builder:
         """Every plane of ``[N, C, H, W]`` times its factor, plus its offset, in float32.
 
         A depthwise convolution, because ONNX Runtime keeps the blocked layout of its convolutions through it.
-        The product must be exact, or there must be no offset: whether both are rounded at once is open.
+        Whether the product is rounded before the offset is added is open, and must not matter.
         """
         weights = np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (channels,))
         operands = [name, self.constant(weights.reshape((-1, 1, 1, 1)))]

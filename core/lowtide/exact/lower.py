@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.addition import add_nodes
+from lowtide.exact.addition import add_nodes, planes_of
 from lowtide.exact.builder import Builder, Window, largest, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
@@ -241,7 +241,7 @@ class Lowering:
         def limited(a: Array, b: Array) -> Array:
             return np.clip(function(a, b), window.low, window.high)
 
-        return apply_binary(self.b, limited, sources, (first, second))
+        return apply_binary(self.b, limited, sources, (first, second), planes_of(node))
 
     def move(self, node: Node, reads: list[Value]) -> bool:
         """Codes to other places; where the results have other scales, codes are brought to them before."""

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from lowtide.exact.accumulate import accumulate
-from lowtide.exact.builder import PROVEN, Builder, Window
+from lowtide.exact.builder import MAGIC, PROVEN, Builder, Window
 from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
     Multiplier,
@@ -16,7 +16,8 @@ from lowtide.exact.fixedpoint import (
     quantize_multiplier,
     reduced,
 )
-from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply
+from lowtide.exact.lines import find_line
+from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply, reach_of
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
 
@@ -34,6 +35,11 @@ LARGEST_MANTISSA = 2.0**31
 
 LARGEST_SHIFTED = 61
 """Bits of int64 that products may take."""
+
+MAGIC_64 = 1.5 * 2.0**52
+"""Added in float64, it leaves the nearest integer in the last bits of numbers below `LARGEST_ROUNDED`."""
+
+LARGEST_ROUNDED = 2.0**51
 
 LARGEST_WHOLE = 2.0**31 - 1
 """What a conversion to int32 takes."""
@@ -55,6 +61,8 @@ def requantize_product(b: Builder, product: Product, scales: Array, how: Requant
             return _folded_shift(b, product, factor, window)
         if (made := shift_in_digits(b, product, factor, window)) is not None:
             return made
+    if how in {"double", "single"} and (made := _on_a_line(b, product, scales, how, window)) is not None:
+        return made
     found = accumulate(b, product)
     shaped = along_channels(product.node, np.asarray(scales, np.float64))
     return requantize(b, found, shaped, how, window)
@@ -79,6 +87,23 @@ def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -
     half = np.where(factor < 1, 0.5, 0.0)
     made = multiply(b, product, weights, product.bias * factor + half)
     return b.node("Floor", [b.clip(made, window.low, window.high)])
+
+
+def _on_a_line(b: Builder, product: Product, scales: Array, how: Requantize, window: Window) -> str | None:
+    """A multiplier in float32; ``None`` where it does not give the same codes."""
+    if not product.planes or not 0 <= window.low < window.high or product.bound >= PROVEN:
+        return None
+    by = quantize_multiplier(np.broadcast_to(scales.reshape(-1), product.bias.shape))
+    bounds = reach_of(product.node, product.weights, product.window) + np.abs(product.bias)
+    line = find_line(by, window.high, bounds, double=how == "double")
+    if line is None:
+        return None
+    centred = attrs.evolve(product, bias=product.bias - line.centre)
+    if centred.bound >= PROVEN:
+        return None
+    sums = multiply(b, centred, centred.weights, centred.bias)
+    raised = b.planes(b.planes(sums, product.planes, line.factor, line.offset), product.planes, 1.0, MAGIC)
+    return b.clip(b.planes(raised, product.planes, 1.0, line.middle - MAGIC), window.low, window.high)
 
 
 def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, window: Window) -> str:
@@ -194,12 +219,12 @@ def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Windo
     """A multiplication that rounds ties up, then a shift that rounds ties away from zero."""
     left, right = np.maximum(by.shift, 0).astype(np.int32), np.maximum(-by.shift, 0).astype(np.int32)
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
-    wide = found.name if found.wide else b.wide(found.name)
-    high = b.node("Mul", [wide, b.constant(factor, np.float64)])
-    if _never_ties(by, left, found.bound):
-        high = b.round(high, found.bound * float(factor.max(initial=0)), np.float64)
+    most = found.bound * float(factor.max(initial=0))
+    if _never_ties(by, left, found.bound) and most < LARGEST_ROUNDED:
+        raised = attrs.evolve(found, name=_scaled(b, found, factor, np.asarray(MAGIC_64)), wide=True)
+        high = _scaled(b, raised, np.asarray(1.0), np.asarray(-MAGIC_64))
     else:
-        high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
+        high = b.node("Floor", [_scaled(b, found, factor, np.asarray(0.5))])
     if right.any():
         small = window.reach < NUDGED
         if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
