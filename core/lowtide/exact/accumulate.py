@@ -27,6 +27,9 @@ from lowtide.ir import Array, Node
 
 BYTE = 256
 
+SHORT = ((6, 4), (6, 5), (7, 4))
+"""Bits of the lower digits of activations and weights that may leave two sums."""
+
 MANTISSA = 1 << 53
 """Integers of smaller magnitude add up in float64 without rounding."""
 
@@ -38,7 +41,7 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
         return Accumulator(name, False, product.bound, product.channels, product.planes)
     if product.bound < MANTISSA and (made := _in_float64(b, product)):
         return Accumulator(made, True, product.bound, product.channels, product.planes)
-    parts = [
+    parts = _in_two_sums(b, product) or [
         _Part(attrs.evolve(product, source=source, window=window, weights=piece), power * exponent)
         for source, window, power in _activation_parts(b, product)
         for weights, exponent in _weight_parts(product.weights)
@@ -64,12 +67,13 @@ class _Part:
 
 
 def _together(parts: list[_Part]) -> list[list[_Part]]:
-    """Parts that count equally often and whose sum is still exact in float32."""
+    """Parts whose sum is still exact in float32, counted in the smallest power."""
     groups: list[list[_Part]] = []
     for part in parts:
         for group in groups:
-            bound = sum(other.product.bound for other in (*group, part))
-            if group[0].power == part.power and bound < PROVEN:
+            together = [*group, part]
+            bound = sum(one.product.bound * one.power for one in together)
+            if bound < PROVEN * min(one.power for one in together):
                 group.append(part)
                 break
         else:
@@ -132,10 +136,44 @@ def _is_pointwise(node: Node, weights: Array) -> bool:
     return node.op == "Conv" and math.prod(weights.shape[2:]) == 1 and plain and not padded
 
 
+def _in_two_sums(b: Builder, product: Product) -> list[_Part] | None:
+    """Parts of which two sums are exact in float32; ``None`` where they are more.
+
+    Only the upper digit of the activation needs weights in digits, and few of these bits, so that what the
+    lower digit of the weights counts is in the range of the sum of the lower digit of the activation.
+    """
+    node, weights = product.node, product.weights
+    if not product.planes or node.value(0).type.rank != PLANAR or _is_narrow(product.window):
+        return None
+    low, high = product.window
+    for bits, bits_of_weights in SHORT:
+        base, half = 1 << bits, 1 << (bits - 1)
+        upper, lower = ((low - half) // base, (high + half) // base), (-half, half)
+        above = (weights + (1 << (bits_of_weights - 1))) >> bits_of_weights
+        rest = weights - (above << bits_of_weights)
+        behind = base * reach_of(node, rest, upper) + reach_of(node, weights, lower)
+        if max(reach_of(node, above, upper).max(), behind.max()) < PROVEN:
+            sources = b.split(product.source, node.value(0).type.static_shape[1], base)
+            return [
+                _Part(attrs.evolve(product, source=sources[at], window=window, weights=digit), power)
+                for at, window, digit, power in (
+                    (1, upper, above, base << bits_of_weights),
+                    (1, upper, rest, base),
+                    (0, lower, weights, 1),
+                )
+            ]
+    return None
+
+
+def _is_narrow(window: tuple[int, int]) -> bool:
+    """Whether an activation is a digit by itself."""
+    return max(-window[0], window[1]) < BYTE
+
+
 def _activation_parts(b: Builder, product: Product) -> Iterator[tuple[str, tuple[int, int], int]]:
     """The activation as parts with their limits and factor, that with the largest factor first."""
     low, high = product.window
-    if max(-low, high) < BYTE:
+    if _is_narrow(product.window):
         yield product.source, product.window, 1
         return
     if product.planes and product.node.value(0).type.rank == PLANAR:

@@ -9,13 +9,15 @@ Integers and codes are counted from a middle, since numbers are rounded the less
 
 from __future__ import annotations
 
+from itertools import product
+
 import attrs
 import numpy as np
 
 from lowtide.exact.fixedpoint import Multiplier
 from lowtide.ir import Array
 
-MIDDLES = (0, 1, -1, 2, -2, 5, -5, 13, -13)
+MIDDLES = (0, 7, -7)
 """Middles that are tried: so many codes from the middle of those that come up."""
 
 SLOPES = (0, 1, -1, 2, -2)
@@ -85,19 +87,21 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
     factor, offset = (np.zeros(real.shape, np.float32) for _ in range(2))
     centre, middle = (np.zeros(real.shape, np.int64) for _ in range(2))
     left = np.flatnonzero(reached)
-    for away in MIDDLES:
+    for away, slope, place in product(MIDDLES, SLOPES, PLACES):
         middle[left] = np.maximum(reached[left] // 2 + away, 0)
         centre[left] = np.rint(middle[left] / real[left])
+        factor[left] = real[left].astype(np.float32)
+        factor[left] += slope * np.spacing(factor[left])
         seen = begins.of(left).less(middle[left], centre[left])
-        for slope in SLOPES:
-            factor[left] = real[left].astype(np.float32)
-            factor[left] += slope * np.spacing(factor[left])
-            for place in PLACES:
-                offset[left] = _between(seen, factor[left], place)
-                fails = ~_holds(seen, factor[left], offset[left])
-                left, seen = left[fails], seen.of(fails)
-                if not left.size:
-                    return Line(factor, offset, centre, middle)
+        least, most = _between(seen, factor[left])
+        # A multiple of the last bit of the factor, so that sums of products are integers of it.
+        unit = np.spacing(factor[left]).astype(np.float64)
+        offset[left] = np.rint((least + place * (most - least)) / unit) * unit
+        possible = np.flatnonzero(least < most)
+        holds = _holds(seen.of(possible), factor[left[possible]], offset[left[possible]])
+        left = np.delete(left, possible[holds])
+        if not left.size:
+            return Line(factor, offset, centre, middle)
     return None
 
 
@@ -111,14 +115,12 @@ def _begins(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> _Be
     return _Begins(np.broadcast_to(codes, first.shape), first, (first <= bounds) & (by.mantissa > 0))
 
 
-def _between(begins: _Begins, factor: Array, place: float) -> Array:
-    """An offset that is enough where codes begin and too little before."""
+def _between(begins: _Begins, factor: Array) -> tuple[Array, Array]:
+    """Between what offsets codes begin where they should, were nothing rounded."""
     wide, half = factor.astype(np.float64), begins.codes - 0.5
     least = np.where(begins.counts, half - wide * begins.first, -np.inf).max(axis=0)
     most = np.where(begins.counts, half - wide * (begins.first - 1), np.inf).min(axis=0)
-    # A multiple of the last bit of the factor, so that sums of products are integers of it.
-    unit = np.spacing(factor).astype(np.float64)
-    return (np.rint((least + place * (most - least)) / unit) * unit).astype(np.float32)
+    return least, most
 
 
 def _holds(begins: _Begins, factor: Array, offset: Array) -> Array:

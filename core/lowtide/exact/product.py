@@ -27,7 +27,6 @@ class Accumulator:
         bound: the largest magnitude that it can have, the bias included.
         channels: how many there are along axis 1; 0 where channels are not there.
         planes: the same for ``[N, C, H, W]``, else 0.
-        negative: whether it may be negative.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Accumulator:
     bound: float
     channels: int = 0
     planes: int = 0
-    negative: bool = True
 
 
 @attrs.frozen(eq=False)

@@ -133,9 +133,8 @@ def _rounded_up(b: Builder, found: Accumulator, factor: Array, offset: Array, wi
     positive = window.low >= 0
     largest = found.bound * float(factor.max(initial=0)) + 1
     if positive and largest < LARGEST_WHOLE:
-        # Where nothing is negative, a conversion to integers rounds down, faster than Floor.
-        limited = b.node("Relu", [found.name]) if found.negative else found.name
-        scaled = _scaled(b, attrs.evolve(found, name=limited), factor, offset)
+        # A conversion to integers is faster than Floor; what it does not round down is below the limits.
+        scaled = _scaled(b, found, factor, offset)
         whole = b.node("Cast", [scaled], {"to": onnx.TensorProto.INT32})
         return b.clip(b.narrow(whole), window.low, window.high)
     made = b.node("Floor", [_scaled(b, found, factor, offset)])
@@ -165,7 +164,7 @@ def _saturated(b: Builder, found: Accumulator, scales: Array, window: Window) ->
     kind = np.float64 if found.wide else np.float32
     lowest = 0.0 if window.low >= 0 else -float(limit)
     name = b.clip(found.name, lowest, limit, kind)
-    return attrs.evolve(found, name=name, bound=float(limit), negative=lowest < 0)
+    return attrs.evolve(found, name=name, bound=float(limit))
 
 
 def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
