@@ -7,6 +7,7 @@ padding needs no thought.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from lowtide.ir import OPSET, Array, QuantParams, Value
 from lowtide.runtime import Session
@@ -77,6 +78,9 @@ class Builder:
         factory=dict[tuple[str, int], tuple[str, str]]
     )
     _count: int = 0
+    _names: dict[tuple[str, tuple[int, ...], bytes], str] = attrs.field(
+        factory=dict[tuple[str, tuple[int, ...], bytes], str]
+    )
 
     def fresh(self) -> str:
         """A new tensor name."""
@@ -84,10 +88,13 @@ class Builder:
         return f"t{self._count}"
 
     def constant(self, array: Array | float, dtype: type[np.generic] = np.float32) -> str:
-        """A new constant."""
-        name = self.fresh()
-        self.constants[name] = np.asarray(array, dtype)
-        return name
+        """A constant; what is the same has one name."""
+        data = np.ascontiguousarray(array, dtype)
+        key = data.dtype.str, np.shape(array), hashlib.sha256(data).digest()
+        if key not in self._names:
+            self._names[key] = self.fresh()
+            self.constants[self._names[key]] = data.reshape(np.shape(array))
+        return self._names[key]
 
     def node(self, op: str, inputs: Sequence[str], attributes: Attributes | None = None) -> str:
         """A node with one result."""
@@ -229,12 +236,17 @@ class Program:
             inputs = {name for node in run for name in node.input if name} - made - builder.constants.keys()
             outputs = tuple(sorted(made & needed))
             if outputs:
-                own = [name for name in _read(run) if readers[name] == 1]
-                parts.append(_segment(builder, run, sorted(inputs), outputs, feeds))
+                constants = {
+                    # Weights go into the session, and held twice would double the memory.
+                    name: (builder.constants.pop if readers[name] == 1 else builder.constants.__getitem__)(
+                        name
+                    )
+                    for name in sorted(_read(run) & builder.constants.keys())
+                }
+                infos = [_info(name, builder, feeds) for name in sorted(inputs)]
+                session = Session(_serialized(run, infos, outputs, constants), disabled=FUSIONS)
+                parts.append(_Segment(session, tuple(sorted(inputs)), outputs))
                 needed |= inputs
-                # Weights are in the session now, and held twice would double the memory.
-                for name in own:
-                    builder.constants.pop(name, None)
         read = {name for part in parts if isinstance(part, Step) for name in part.inputs}
         constants = {name: array for name, array in builder.constants.items() if name in read}
         return cls(tuple(reversed(parts)), constants)
@@ -257,24 +269,22 @@ def _read(run: list[onnx.NodeProto] | Step) -> set[str]:
     return {name for node in run for name in node.input}
 
 
-def _segment(
-    builder: Builder,
+def _serialized(
     nodes: list[onnx.NodeProto],
-    inputs: Sequence[str],
-    outputs: tuple[str, ...],
-    feeds: Mapping[str, tuple[int, Sequence[int]]],
-) -> _Segment:
-    read = {name for node in nodes for name in node.input}
-    infos = [_info(name, builder, feeds) for name in inputs]
-    proto = helper.make_graph(
-        nodes,
-        "exact",
-        infos,
-        [helper.make_empty_tensor_value_info(name) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in builder.constants.items() if name in read],
-    )
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return _Segment(Session(model, disabled=FUSIONS), tuple(inputs), outputs)
+    inputs: list[onnx.ValueInfoProto],
+    outputs: Iterable[str],
+    constants: dict[str, Array],
+) -> bytes:
+    """A model in bytes; takes the constants away one by one, so that none is there three times."""
+    results = [helper.make_empty_tensor_value_info(name) for name in outputs]
+    graph = helper.make_graph(nodes, "exact", inputs, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    for name in sorted(constants):
+        array = constants.pop(name)
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        model.graph.initializer.add(name=name, data_type=kind, dims=array.shape, raw_data=raw)
+    return model.SerializeToString()
 
 
 def _info(name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]) -> onnx.ValueInfoProto:
