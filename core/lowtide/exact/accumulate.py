@@ -40,7 +40,7 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
         name = multiply(b, product, product.weights, product.bias)
         return Accumulator(name, False, product.bound, product.channels, product.planes)
     if product.bound < MANTISSA and (made := _in_float64(b, product)):
-        return Accumulator(made, True, product.bound, product.channels, product.planes)
+        return _with_rest(b, made, product, product.bias)
     parts = _in_two_sums(b, product) or [
         _Part(attrs.evolve(product, source=source, window=window, weights=piece), power * exponent)
         for source, window, power in _activation_parts(b, product)
@@ -53,9 +53,23 @@ def accumulate(b: Builder, product: Product) -> Accumulator:
         made = b.wide(_sum_of(b, group, product.bias))
         total = made if total is None else b.node("Add", [total, made])
     assert total is not None  # noqa: S101 - there is at least one part
+    return _with_rest(b, total, product, rest)
+
+
+def _with_rest(b: Builder, name: str, product: Product, rest: Array) -> Accumulator:
+    """Sums in float64; what is still missing is left to the pass over memory that scales channels."""
+    found = Accumulator(name, True, product.bound, product.channels, product.planes)
     if rest.any():
-        total = b.node("Add", [total, b.constant(along_channels(product.node, rest), np.float64)])
-    return Accumulator(total, True, product.bound, product.channels, product.planes)
+        found = attrs.evolve(found, rest=along_channels(product.node, rest))
+    return found if product.channels else settled(b, found)
+
+
+def settled(b: Builder, found: Accumulator) -> Accumulator:
+    """The same sums with nothing missing."""
+    if found.rest is None:
+        return found
+    total = b.node("Add", [found.name, b.constant(found.rest, np.float64)])
+    return attrs.evolve(found, name=total, rest=None)
 
 
 @attrs.frozen(eq=False)
@@ -108,24 +122,20 @@ def _with_bias(parts: list[_Part], bias: Array) -> tuple[list[_Part], Array]:
 
 
 def _in_float64(b: Builder, product: Product) -> str | None:
-    """Matrices, and convolutions that are products with one, in float64; ``None`` for others.
+    """Matrices, and convolutions that are products with one, in float64, without bias; ``None`` for others.
 
     ONNX Runtime has no convolution in float64, but one such product takes less time than several of parts.
     """
     node, wide = product.node, b.wide
     if node.op in {"Gemm", "MatMul"}:
         operands = [wide(product.source), b.constant(product.weights, np.float64)]
-        if node.op == "MatMul":
-            made = b.node("MatMul", operands)
-            return b.node("Add", [made, b.constant(product.bias, np.float64)]) if product.bias.any() else made
-        return b.node("Gemm", [*operands, b.constant(product.bias, np.float64)], attributes_of(node))
+        return b.node(node.op, operands, attributes_of(node))
     shape = node.output.type.shape
     if not product.planes or shape is None or shape[0] != 1 or not _is_pointwise(node, product.weights):
         return None
     rows = product.weights[:, :, 0, 0]
     columns = b.node("Reshape", [product.source, b.constant(np.array([rows.shape[1], -1]), np.int64)])
-    bias = b.constant(product.bias.reshape((-1, 1)), np.float64)
-    made = b.node("Gemm", [b.constant(rows, np.float64), wide(columns), bias])
+    made = b.node("MatMul", [b.constant(rows, np.float64), wide(columns)])
     return b.node("Reshape", [made, b.constant(np.array(shape), np.int64)])
 
 

@@ -67,6 +67,7 @@ class Builder:
         codes: the tensor with the codes of a value, less their zero point.
         real: the tensor with the real numbers of a value.
         digits: the lower and the upper digit of a tensor, by what the upper counts.
+        made_by: the node that gives a tensor.
     """
 
     steps: list[onnx.NodeProto | Step] = attrs.field(factory=list["onnx.NodeProto | Step"])
@@ -77,6 +78,7 @@ class Builder:
     digits: dict[tuple[str, int], tuple[str, str]] = attrs.field(
         factory=dict[tuple[str, int], tuple[str, str]]
     )
+    made_by: dict[str, onnx.NodeProto] = attrs.field(factory=dict[str, "onnx.NodeProto"])
     _count: int = 0
     _names: dict[tuple[str, tuple[int, ...], bytes], str] = attrs.field(
         factory=dict[tuple[str, tuple[int, ...], bytes], str]
@@ -106,7 +108,9 @@ class Builder:
         """A node with several results."""
         results = tuple(self.fresh() for _ in range(count))
         kept = {key: entry for key, entry in (attributes or {}).items() if entry is not None}
-        self.steps.append(helper.make_node(op, list(inputs), list(results), **kept))
+        node = helper.make_node(op, list(inputs), list(results), **kept)
+        self.made_by.update(dict.fromkeys(results, node))
+        self.steps.append(node)
         return results
 
     def step(self, compute: Callable[..., Array], *inputs: str) -> str:
@@ -164,8 +168,16 @@ class Builder:
             raised = self.planes(name, channels, 1 / base, MAGIC)
             upper = self.planes(raised, channels, 1.0, -MAGIC)
             taken = self.planes(upper, channels, -float(base))
-            self.digits[name, base] = (self.node("Add", [taken, name]), upper)
+            whole = name if self._is_blocked(name) else self.planes(name, channels, 1.0)
+            self.digits[name, base] = (self.node("Add", [taken, whole]), upper)
         return self.digits[name, base]
+
+    def _is_blocked(self, name: str) -> bool:
+        """Whether a tensor is in the blocked layout of convolutions, in which a sum is a part of one."""
+        node = self.made_by.get(name)
+        while node is not None and node.op_type in {"Add", "Clip", "Relu"}:
+            node = self.made_by.get(node.input[0])
+        return node is not None and node.op_type == "Conv"
 
     def wide(self, name: str) -> str:
         """The same numbers in float64."""

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import accumulate
+from lowtide.exact.accumulate import accumulate, settled
 from lowtide.exact.builder import MAGIC, PROVEN, Builder, Window
 from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
@@ -108,6 +108,8 @@ def _on_a_line(b: Builder, product: Product, scales: Array, how: Requantize, win
 
 def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, window: Window) -> str:
     """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
+    if how in {"double", "float32", "single"}:
+        found = settled(b, found)
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
         if found.planes:
@@ -143,6 +145,8 @@ def _rounded_up(b: Builder, found: Accumulator, factor: Array, offset: Array, wi
 
 def _scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
     """Integer * factor + offset in float64."""
+    if found.rest is not None:
+        offset = offset + found.rest * factor
     wide = found.name if found.wide else b.wide(found.name)
     if not found.channels:
         scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
@@ -178,6 +182,7 @@ def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize,
         rounding: Rounding = "single" if how == "single" else "double"
         return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float32)
 
+    found = settled(b, found)
     wide = found.name if found.wide else b.wide(found.name)
     b.types[wide] = onnx.TensorProto.DOUBLE
     return b.clip(b.step(compute, wide), window.low, window.high)
