@@ -8,7 +8,8 @@ are summed. Parts are added in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 
 import attrs
 import numpy as np
@@ -34,33 +35,52 @@ MANTISSA = 1 << 53
 """Integers of smaller magnitude add up in float64 without rounding."""
 
 
-def accumulate(b: Builder, product: Product) -> Accumulator:
-    """Add the nodes that sum the products and the bias."""
+@attrs.frozen(eq=False)
+class Terms:
+    """What the sums of a layer are made of.
+
+    Attributes:
+        names: tensors; where the layer has planes, rows of them give the same rows of the sums.
+        join: adds the nodes that give the sums, to tensors like these.
+    """
+
+    names: tuple[str, ...]
+    join: Callable[[Sequence[str]], Accumulator]
+
+
+def terms_of(b: Builder, product: Product) -> Terms:
+    """Add the nodes of a layer up to where its sums are in float32, or begin to be in float64."""
     if product.bound < PROVEN:
         name = multiply(b, product, product.weights, product.bias)
-        return Accumulator(name, False, product.bound, product.channels, product.planes)
-    if product.bound < MANTISSA and (made := _in_float64(b, product)):
-        return _with_rest(b, made, product, product.bias)
-    parts = _in_two_sums(b, product) or [
-        _Part(attrs.evolve(product, source=source, window=window, weights=piece), power * exponent)
-        for source, window, power in _activation_parts(b, product)
+        narrow = Accumulator(name, False, product.bound, product.channels, product.planes)
+        return Terms((name,), lambda names: attrs.evolve(narrow, name=names[0]))
+    if product.bound < MANTISSA and _is_matrix_product(product):
+        return Terms(
+            (product.source,), lambda names: _without_bias(b, product, _in_float64(b, product, *names))
+        )
+    alone = attrs.evolve(product, bias=np.zeros_like(product.bias))
+    parts = _in_two_sums(b, alone) or [
+        _Part(attrs.evolve(alone, source=source, window=window, weights=piece), power * exponent)
+        for source, window, power in _activation_parts(b, alone)
         for weights, exponent in _weight_parts(product.weights)
         for piece in _pieces(product.node, weights, window)
     ]
-    parts, rest = _with_bias(parts, product.bias)
-    total: str | None = None
-    for group in _together(parts):
-        made = b.wide(_sum_of(b, group, product.bias))
-        total = made if total is None else b.node("Add", [total, made])
-    assert total is not None  # noqa: S101 - there is at least one part
-    return _with_rest(b, total, product, rest)
+    sums = tuple(_sum_of(b, group) for group in _together(parts))
+
+    def join(names: Sequence[str]) -> Accumulator:
+        first, *others = map(b.wide, names)
+        return _without_bias(
+            b, product, reduce(lambda total, name: b.node("Add", [total, name]), others, first)
+        )
+
+    return Terms(sums, join)
 
 
-def _with_rest(b: Builder, name: str, product: Product, rest: Array) -> Accumulator:
-    """Sums in float64; what is still missing is left to the pass over memory that scales channels."""
+def _without_bias(b: Builder, product: Product, name: str) -> Accumulator:
+    """Sums in float64; the bias is left to the pass over memory that scales channels."""
     found = Accumulator(name, True, product.bound, product.channels, product.planes)
-    if rest.any():
-        found = attrs.evolve(found, rest=along_channels(product.node, rest))
+    if product.bias.any():
+        found = attrs.evolve(found, rest=along_channels(product.node, product.bias))
     return found if product.channels else settled(b, found)
 
 
@@ -95,48 +115,34 @@ def _together(parts: list[_Part]) -> list[list[_Part]]:
     return groups
 
 
-def _sum_of(b: Builder, group: list[_Part], unplaced: Array) -> str:
+def _sum_of(b: Builder, group: list[_Part]) -> str:
     """The sum of parts in float32; times a power of two it keeps its bits, so nothing else multiplies."""
-    total: str | None = None
-    for part in group:
-        bias = None if part.product.bias is unplaced else part.product.bias * part.power
-        made = multiply(b, part.product, part.product.weights * part.power, bias)
-        total = made if total is None else b.node("Add", [total, made])
-    assert total is not None  # noqa: S101 - a group has a part
-    return total
+    made = [multiply(b, part.product, part.product.weights * part.power, None) for part in group]
+    return reduce(lambda total, name: b.node("Add", [name, total]), made)
 
 
-def _with_bias(parts: list[_Part], bias: Array) -> tuple[list[_Part], Array]:
-    """The bias as digits of the first part and of that which counts least, if they have room; the rest."""
-    first, last = parts[0], min(parts, key=lambda part: part.power)
-    upper = np.rint(bias / first.power).astype(np.int64) if first is not last else np.zeros_like(bias)
-    fitted = {
-        id(part): attrs.evolve(part.product, bias=digits)
-        for part, digits in ((first, upper), (last, bias - upper * first.power))
-    }
-    if any(made.bound >= PROVEN for made in fitted.values()) or parts[0].product.node.op == "MatMul":
-        return parts, bias
-    none = np.zeros_like(bias)
-    placed = [fitted.get(id(part)) or attrs.evolve(part.product, bias=none) for part in parts]
-    return [_Part(made, part.power) for made, part in zip(placed, parts, strict=True)], none
-
-
-def _in_float64(b: Builder, product: Product) -> str | None:
-    """Matrices, and convolutions that are products with one, in float64, without bias; ``None`` for others.
+def _is_matrix_product(product: Product) -> bool:
+    """Whether a layer is the product of two matrices.
 
     ONNX Runtime has no convolution in float64, but one such product takes less time than several of parts.
     """
-    node, wide = product.node, b.wide
+    node, shape = product.node, product.node.output.type.shape
     if node.op in {"Gemm", "MatMul"}:
-        operands = [wide(product.source), b.constant(product.weights, np.float64)]
-        return b.node(node.op, operands, attributes_of(node))
-    shape = node.output.type.shape
-    if not product.planes or shape is None or shape[0] != 1 or not _is_pointwise(node, product.weights):
-        return None
+        return True
+    one = product.planes > 0 and shape is not None and shape[0] == 1
+    return one and _is_pointwise(node, product.weights)
+
+
+def _in_float64(b: Builder, product: Product, source: str) -> str:
+    """The product of two matrices."""
+    node = product.node
+    if node.op in {"Gemm", "MatMul"}:
+        return b.node(node.op, [b.wide(source), b.constant(product.weights, np.float64)], attributes_of(node))
     rows = product.weights[:, :, 0, 0]
-    columns = b.node("Reshape", [product.source, b.constant(np.array([rows.shape[1], -1]), np.int64)])
-    made = b.node("MatMul", [b.constant(rows, np.float64), wide(columns)])
-    return b.node("Reshape", [made, b.constant(np.array(shape), np.int64)])
+    columns = b.node("Reshape", [source, b.constant(np.array([rows.shape[1], -1]), np.int64)])
+    made = b.node("MatMul", [b.constant(rows, np.float64), b.wide(columns)])
+    width = node.output.type.static_shape[3]
+    return b.node("Reshape", [made, b.constant(np.array([1, len(rows), -1, width]), np.int64)])
 
 
 def _is_pointwise(node: Node, weights: Array) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import accumulate, settled
+from lowtide.exact.accumulate import settled, terms_of
 from lowtide.exact.builder import MAGIC, PROVEN, Builder, Window
 from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
@@ -20,6 +22,9 @@ from lowtide.exact.lines import find_line
 from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply, reach_of
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
+
+SECTION = 1 << 16
+"""Numbers in float64 that are computed with at once."""
 
 MANTISSA = 2.0**53
 """Integers of smaller magnitude are exact in float64."""
@@ -63,9 +68,25 @@ def requantize_product(b: Builder, product: Product, scales: Array, how: Requant
             return made
     if how in {"double", "single"} and (made := _on_a_line(b, product, scales, how, window)) is not None:
         return made
-    found = accumulate(b, product)
+    terms = terms_of(b, product)
     shaped = along_channels(product.node, np.asarray(scales, np.float64))
-    return requantize(b, found, shaped, how, window)
+    count = _sections(product, how)
+    if count == 1:
+        return requantize(b, terms.join(terms.names), shaped, how, window)
+    cut = [b.nodes("Split", [name], count, {"axis": 2, "num_outputs": count}) for name in terms.names]
+    made = [requantize(b, terms.join(rows), shaped, how, window) for rows in zip(*cut, strict=True)]
+    return b.node("Concat", made, {"axis": 2})
+
+
+def _sections(product: Product, how: Requantize) -> int:
+    """In how many sections of rows numbers in float64 stay close to the processor."""
+    shape = product.node.output.type.shape
+    steps = how in {"double", "reduced", "single"} and product.bound * LARGEST_MANTISSA >= MANTISSA
+    if not product.planes or shape is None or how == "float32" or steps:
+        return 1
+    height = shape[2] or 1
+    each = max(1, SECTION * height // math.prod(product.node.output.type.static_shape))
+    return -(-height // min(each, height))
 
 
 def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -> str:
