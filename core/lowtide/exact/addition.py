@@ -6,8 +6,9 @@ import numpy as np
 
 from lowtide.exact.builder import PROVEN, Builder, Window, largest
 from lowtide.exact.codes import aligned_factors
-from lowtide.exact.product import PLANAR
+from lowtide.exact.product import PLANAR, Accumulator
 from lowtide.exact.profile import Profile
+from lowtide.exact.requantize import floored, scaled
 from lowtide.ir import Node, QuantParams
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -31,7 +32,7 @@ def add_nodes(
     if profile.addition == "float32":
         factors = [np.float32(quant.scale[0]) / np.float32(made.scale[0]) for quant in (first, second)]
         parts = [
-            _scaled(b, name, float(factor), planes)
+            _multiplied(b, name, float(factor), planes)
             for name, factor in zip(sources, (factors[0], sign * factors[1]), strict=True)
         ]
         return b.codes_from(b.node("Add", parts), window, planes)
@@ -45,21 +46,20 @@ def add_nodes(
     if planes and 2 * reach < PROVEN and shift >= 0:
         # Half of the last bit lets ties go up.
         tie = 2.0 ** -(shift + 1) if shift else None
-        scaled = [
+        parts = [
             b.planes(sources[0], planes, factors64[0], tie),
             b.planes(sources[1], planes, factors64[1]),
         ]
-        return b.codes_from(b.node("Add", scaled), window, planes)
-    kind = np.float32 if reach < PROVEN else np.float64
-    named = sources if kind is np.float32 else (b.wide(sources[0]), b.wide(sources[1]))
+        return b.codes_from(b.node("Add", parts), window, planes)
+    # Half of a code lets ties go up.
     parts = [
-        b.node("Mul", [name, b.constant(factor, kind)]) for name, factor in zip(named, factors64, strict=True)
+        scaled(b, Accumulator(name, False, PROVEN, planes, planes), np.asarray(factor), np.asarray(half))
+        for name, factor, half in zip(sources, factors64, (0.5, 0.0), strict=True)
     ]
-    total = b.node("Floor", [b.node("Add", [b.node("Add", parts), b.constant(0.5, kind)])])
-    return b.clip(total if kind is np.float32 else b.narrow(total), window.low, window.high)
+    return floored(b, b.node("Add", parts), reach * 2.0**-shift + 1, window)
 
 
-def _scaled(b: Builder, name: str, factor: float, planes: int) -> str:
+def _multiplied(b: Builder, name: str, factor: float, planes: int) -> str:
     """Codes times a factor, rounded to float32 before anything is added."""
     if not planes:
         return b.node("Mul", [name, b.constant(factor)])

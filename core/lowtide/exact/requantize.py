@@ -84,8 +84,11 @@ def _sections(product: Product, how: Requantize) -> int:
     steps = how in {"double", "reduced", "single"} and product.bound * LARGEST_MANTISSA >= MANTISSA
     if not product.planes or shape is None or how == "float32" or steps:
         return 1
+    size = math.prod(product.node.output.type.static_shape)
+    if size <= 4 * SECTION:
+        return 1
     height = shape[2] or 1
-    each = max(1, SECTION * height // math.prod(product.node.output.type.static_shape))
+    each = max(1, SECTION * height // size)
     return -(-height // min(each, height))
 
 
@@ -134,10 +137,10 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
         if found.planes:
-            scaled = b.planes(narrow, found.planes, scales)
+            real = b.planes(narrow, found.planes, scales)
         else:
-            scaled = b.node("Mul", [narrow, b.constant(scales)])
-        return b.codes_from(scaled, window, found.planes)
+            real = b.node("Mul", [narrow, b.constant(scales)])
+        return b.codes_from(real, window, found.planes)
     if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
         found = _saturated(b, found, scales, window)
     if how in {"double", "single", "reduced"}:
@@ -153,25 +156,28 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
 
 def _rounded_up(b: Builder, found: Accumulator, factor: Array, offset: Array, window: Window) -> str:
     """floor(integer * factor + offset), limited, from float64 to float32."""
-    positive = window.low >= 0
     largest = found.bound * float(factor.max(initial=0)) + 1
-    if positive and largest < LARGEST_WHOLE:
+    return floored(b, scaled(b, found, factor, offset), largest, window)
+
+
+def floored(b: Builder, name: str, largest: float, window: Window) -> str:
+    """Numbers in float64 up to a magnitude to the integers below, limited, in float32."""
+    if window.low >= 0 and largest < LARGEST_WHOLE:
         # A conversion to integers is faster than Floor; what it does not round down is below the limits.
-        scaled = _scaled(b, found, factor, offset)
-        whole = b.node("Cast", [scaled], {"to": onnx.TensorProto.INT32})
+        whole = b.node("Cast", [name], {"to": onnx.TensorProto.INT32})
         return b.clip(b.narrow(whole), window.low, window.high)
-    made = b.node("Floor", [_scaled(b, found, factor, offset)])
+    made = b.node("Floor", [name])
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 
-def _scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
+def scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
     """Integer * factor + offset in float64."""
     if found.rest is not None:
         offset = offset + found.rest * factor
     wide = found.name if found.wide else b.wide(found.name)
     if not found.channels:
-        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
-        return b.node("Add", [scaled, b.constant(offset, np.float64)])
+        multiplied = b.node("Mul", [wide, b.constant(factor, np.float64)])
+        return b.node("Add", [multiplied, b.constant(offset, np.float64)])
     spread = [np.broadcast_to(array.reshape(-1), (found.channels,)) for array in (factor, offset)]
     none, one = np.zeros(found.channels), np.ones(found.channels)
     operands = [b.constant(array, np.float64) for array in (*spread, none, one)]
@@ -246,10 +252,10 @@ def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Windo
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
     most = found.bound * float(factor.max(initial=0))
     if _never_ties(by, left, found.bound) and most < LARGEST_ROUNDED:
-        raised = attrs.evolve(found, name=_scaled(b, found, factor, np.asarray(MAGIC_64)), wide=True)
-        high = _scaled(b, raised, np.asarray(1.0), np.asarray(-MAGIC_64))
+        raised = attrs.evolve(found, name=scaled(b, found, factor, np.asarray(MAGIC_64)), wide=True)
+        high = scaled(b, raised, np.asarray(1.0), np.asarray(-MAGIC_64))
     else:
-        high = b.node("Floor", [_scaled(b, found, factor, np.asarray(0.5))])
+        high = b.node("Floor", [scaled(b, found, factor, np.asarray(0.5))])
     if right.any():
         small = window.reach < NUDGED
         if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
