@@ -159,7 +159,8 @@ def _in_two_sums(b: Builder, product: Product) -> list[_Part] | None:
     lower digit of the weights counts is in the range of the sum of the lower digit of the activation.
     """
     node, weights = product.node, product.weights
-    if not product.planes or node.value(0).type.rank != PLANAR or _is_narrow(product.window):
+    planar = product.planes > 0 and node.value(0).type.rank == PLANAR
+    if not planar or _is_narrow(product.window) or np.abs(weights).max(initial=0) < BYTE:
         return None
     low, high = product.window
     for bits, bits_of_weights in SHORT:

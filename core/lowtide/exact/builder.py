@@ -8,8 +8,7 @@ padding needs no thought.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,17 +16,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from lowtide.ir import OPSET, Array, QuantParams, Value
-from lowtide.runtime import Session
+from lowtide.ir import Array, QuantParams, Value
 
 PROVEN = 1 << 24
 """Integers of smaller magnitude add up in float32 without rounding."""
 
 MAGIC = 1.5 * 2.0**23
 """Added in float32, it leaves the nearest integer in the last bits of numbers below 2^22."""
-
-FUSIONS = ("ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion")
-"""Rewrites of ONNX Runtime that move a factor into weights and so make them no integers any more."""
 
 Attributes = Mapping[str, Any]
 
@@ -92,7 +87,7 @@ class Builder:
     def constant(self, array: Array | float, dtype: type[np.generic] = np.float32) -> str:
         """A constant; what is the same has one name."""
         data = np.ascontiguousarray(array, dtype)
-        key = data.dtype.str, np.shape(array), hashlib.sha256(data).digest()
+        key = data.dtype.str, np.shape(array), hashlib.sha256(data.tobytes()).digest()
         if key not in self._names:
             self._names[key] = self.fresh()
             self.constants[self._names[key]] = data.reshape(np.shape(array))
@@ -198,109 +193,3 @@ def largest(quant: QuantParams) -> int:
     """The largest magnitude of a code less the zero point."""
     low, high = limits(quant)
     return max(-low, high)
-
-
-@attrs.frozen(eq=False)
-class _Segment:
-    session: Session
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def run(self, tensors: dict[str, Array]) -> None:
-        tensors.update(self.session.run({name: tensors[name] for name in self.inputs}))
-
-
-@attrs.frozen(eq=False)
-class Program:
-    """Runs the steps, neighbouring ONNX nodes as one model."""
-
-    parts: tuple[_Segment | Step, ...]
-    constants: Mapping[str, Array]
-
-    @classmethod
-    def of(
-        cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]
-    ) -> Program:
-        """Put the steps together.
-
-        Args:
-            builder: the steps.
-            feeds: ONNX element type and shape of what a run is fed, by name.
-            wanted: the tensors that a run returns.
-        """
-        runs: list[list[onnx.NodeProto] | Step] = []
-        for step in builder.steps:
-            if isinstance(step, Step):
-                runs.append(step)
-            elif runs and isinstance(runs[-1], list):
-                runs[-1].append(step)
-            else:
-                runs.append([step])
-        readers = Counter(name for run in runs for name in _read(run))
-        needed = set(wanted)
-        parts: list[_Segment | Step] = []
-        for run in reversed(runs):
-            if isinstance(run, Step):
-                needed.update(run.inputs)
-                parts.append(run)
-                continue
-            made = {name for node in run for name in node.output}
-            inputs = {name for node in run for name in node.input if name} - made - builder.constants.keys()
-            outputs = tuple(sorted(made & needed))
-            if outputs:
-                constants = {
-                    # Weights go into the session, and held twice would double the memory.
-                    name: (builder.constants.pop if readers[name] == 1 else builder.constants.__getitem__)(
-                        name
-                    )
-                    for name in sorted(_read(run) & builder.constants.keys())
-                }
-                infos = [_info(name, builder, feeds) for name in sorted(inputs)]
-                session = Session(_serialized(run, infos, outputs, constants), disabled=FUSIONS)
-                parts.append(_Segment(session, tuple(sorted(inputs)), outputs))
-                needed |= inputs
-        read = {name for part in parts if isinstance(part, Step) for name in part.inputs}
-        constants = {name: array for name, array in builder.constants.items() if name in read}
-        return cls(tuple(reversed(parts)), constants)
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """All tensors that were fed or are wanted, and those between the parts."""
-        tensors = {**self.constants, **feeds}
-        for part in self.parts:
-            if isinstance(part, Step):
-                tensors[part.output] = part.compute(*(tensors[name] for name in part.inputs))
-            else:
-                part.run(tensors)
-        return tensors
-
-
-def _read(run: list[onnx.NodeProto] | Step) -> set[str]:
-    """The names that a part reads."""
-    if isinstance(run, Step):
-        return set(run.inputs)
-    return {name for node in run for name in node.input}
-
-
-def _serialized(
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: Iterable[str],
-    constants: dict[str, Array],
-) -> bytes:
-    """A model in bytes; takes the constants away one by one, so that none is there three times."""
-    results = [helper.make_empty_tensor_value_info(name) for name in outputs]
-    graph = helper.make_graph(nodes, "exact", inputs, results)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    for name in sorted(constants):
-        array = constants.pop(name)
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        model.graph.initializer.add(name=name, data_type=kind, dims=array.shape, raw_data=raw)
-    return model.SerializeToString()
-
-
-def _info(name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]) -> onnx.ValueInfoProto:
-    if name in feeds:
-        number, shape = feeds[name]
-        return helper.make_tensor_value_info(name, number, list(shape))
-    return helper.make_tensor_value_info(name, builder.types.get(name, onnx.TensorProto.FLOAT), None)

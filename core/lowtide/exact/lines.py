@@ -48,7 +48,7 @@ class Line:
 
 
 @attrs.frozen(eq=False)
-class _Begins:
+class Begins:
     """Where codes begin, by code and channel, all ``[codes, channels]``.
 
     Attributes:
@@ -61,13 +61,13 @@ class _Begins:
     first: Array
     counts: Array
 
-    def of(self, channels: Array) -> _Begins:
+    def of(self, channels: Array) -> Begins:
         """Those of some channels."""
-        return _Begins(self.codes[:, channels], self.first[:, channels], self.counts[:, channels])
+        return Begins(self.codes[:, channels], self.first[:, channels], self.counts[:, channels])
 
-    def less(self, middle: Array, centre: Array) -> _Begins:
+    def less(self, middle: Array, centre: Array) -> Begins:
         """Counted from elsewhere."""
-        return _Begins(self.codes - middle, self.first - centre, self.counts)
+        return Begins(self.codes - middle, self.first - centre, self.counts)
 
 
 def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line | None:
@@ -79,7 +79,7 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
         bounds: no integer is larger, int64 ``[channels]``.
         double: whether the shift is a second rounding, see `lowtide.exact.fixedpoint`.
     """
-    begins = _begins(by, highest, bounds, double=double)
+    begins = begins_of(by, highest, bounds, double=double)
     if begins is None:
         return None
     real = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
@@ -105,17 +105,18 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
     return None
 
 
-def _begins(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> _Begins | None:
+def begins_of(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Begins | None:
+    """Where codes begin; ``None`` where int64 does not hold it. Arguments are those of `find_line`."""
     behind = 31 - by.shift
     if behind.max(initial=0) + highest.bit_length() > LARGEST_SHIFTED or behind.min(initial=1) < 1:
         return None
     codes = np.arange(1, highest + 1, dtype=np.int64).reshape((-1, 1))
     begin = ((2 * codes - 1) << (behind - 1)) - (np.where(by.shift < 0, 1 << 30, 0) if double else 0)
     first = np.minimum(-(-begin // np.maximum(by.mantissa, 1)), bounds + 1)
-    return _Begins(np.broadcast_to(codes, first.shape), first, (first <= bounds) & (by.mantissa > 0))
+    return Begins(np.broadcast_to(codes, first.shape), first, (first <= bounds) & (by.mantissa > 0))
 
 
-def _between(begins: _Begins, factor: Array) -> tuple[Array, Array]:
+def _between(begins: Begins, factor: Array) -> tuple[Array, Array]:
     """Between what offsets codes begin where they should, were nothing rounded."""
     wide, half = factor.astype(np.float64), begins.codes - 0.5
     least = np.where(begins.counts, half - wide * begins.first, -np.inf).max(axis=0)
@@ -123,7 +124,7 @@ def _between(begins: _Begins, factor: Array) -> tuple[Array, Array]:
     return least, most
 
 
-def _holds(begins: _Begins, factor: Array, offset: Array) -> Array:
+def _holds(begins: Begins, factor: Array, offset: Array) -> Array:
     """Whether every code begins where it should, with the product rounded before the sum or not."""
     unit = np.spacing(factor)
     mantissa, rest = ((array / unit.astype(np.float64)).astype(np.int64) for array in (factor, offset))

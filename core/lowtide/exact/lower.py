@@ -308,9 +308,18 @@ class Lowering:
         if quant is None or zero is None or zero.constant is None:
             return False
         wanted = QuantParams(node.output.type.dtype, _number(node, 1) or 1.0, int(zero.constant.array()))
-        codes = self.in_scale(source, wanted)
-        moved = self.b.node("Add", [codes, self.b.constant(wanted.zero_point[0])])
-        self.b.real[node.output] = self.b.node("Cast", [moved], {"to": node.output.type.dtype.onnx})
+        codes, made = self.in_scale(source, wanted), node.output.type.dtype
+        if codes in self.b.made_by:
+            moved = self.b.node("Add", [codes, self.b.constant(wanted.zero_point[0])])
+            self.b.real[node.output] = self.b.node("Cast", [moved], {"to": made.onnx})
+            return True
+
+        def stored(found: Array) -> Array:
+            return (found + wanted.zero_point[0]).astype(made.numpy)
+
+        # What Python gives stays there, since another model would take longer to call.
+        self.b.real[node.output] = self.b.step(stored, codes)
+        self.b.types[self.b.real[node.output]] = made.onnx
         return True
 
     # --- real numbers ---

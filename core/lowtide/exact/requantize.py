@@ -18,7 +18,7 @@ from lowtide.exact.fixedpoint import (
     quantize_multiplier,
     reduced,
 )
-from lowtide.exact.lines import find_line
+from lowtide.exact.lines import begins_of, find_line
 from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply, reach_of
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
@@ -37,9 +37,6 @@ LONGEST_NUDGED = 12
 
 LARGEST_MANTISSA = 2.0**31
 """Above the mantissa of every multiplier."""
-
-LARGEST_SHIFTED = 61
-"""Bits of int64 that products may take."""
 
 MAGIC_64 = 1.5 * 2.0**52
 """Added in float64, it leaves the nearest integer in the last bits of numbers below `LARGEST_ROUNDED`."""
@@ -74,8 +71,8 @@ def requantize_product(b: Builder, product: Product, scales: Array, how: Requant
     if count == 1:
         return requantize(b, terms.join(terms.names), shaped, how, window)
     cut = [b.nodes("Split", [name], count, {"axis": 2, "num_outputs": count}) for name in terms.names]
-    made = [requantize(b, terms.join(rows), shaped, how, window) for rows in zip(*cut, strict=True)]
-    return b.node("Concat", made, {"axis": 2})
+    sections = [requantize(b, terms.join(rows), shaped, how, window) for rows in zip(*cut, strict=True)]
+    return b.node("Concat", sections, {"axis": 2})
 
 
 def _sections(product: Product, how: Requantize) -> int:
@@ -233,17 +230,14 @@ def _steps_are_exact(by: Multiplier, factor: Array, offset: Array, bound: float,
 
     Between these integers nothing can go wrong, since the result never falls with x.
     """
-    codes = np.arange(1, window.high + 1, dtype=np.int64).reshape((-1, *(1,) * factor.ndim))
-    behind = 31 - by.shift
-    if behind.max(initial=0) + int(window.high).bit_length() > LARGEST_SHIFTED:
+    flat = Multiplier(by.mantissa.reshape(-1), by.shift.reshape(-1))
+    begins = begins_of(flat, window.high, np.asarray(bound, np.int64), double=True)
+    if begins is None:
         return False
-    mantissa = np.maximum(by.mantissa, 1)
-    begin = ((2 * codes - 1) << np.maximum(behind - 1, 0)) - np.where(by.shift < 0, 1 << 30, 0)
-    first = -(-begin // mantissa)
-    counts = (first <= bound) & (by.mantissa > 0)
-    above = np.floor(first * factor + offset) >= codes
-    below = np.floor((first - 1) * factor + offset) < codes
-    return bool(np.all(above & below | ~counts))
+    first, factors, offsets = begins.first, factor.reshape(-1), offset.reshape(-1)
+    above = np.floor(first * factors + offsets) >= begins.codes
+    below = np.floor((first - 1) * factors + offsets) < begins.codes
+    return bool(np.all(above & below | ~begins.counts))
 
 
 def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Window) -> str:

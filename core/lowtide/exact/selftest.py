@@ -7,8 +7,9 @@ import functools
 import numpy as np
 
 from lowtide.errors import QuantizationError
-from lowtide.exact.builder import PROVEN, Builder, Program, Window
+from lowtide.exact.builder import PROVEN, Builder, Window
 from lowtide.exact.fixedpoint import rounding_shift_up
+from lowtide.exact.program import Program
 from lowtide.ir import Array
 
 CHANNELS, SIZE, KERNEL, SHIFT = 32, 6, 3, 9

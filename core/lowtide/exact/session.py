@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from lowtide.exact.builder import Builder, Program
+from lowtide.exact.builder import Builder
 from lowtide.exact.lower import Lowering
 from lowtide.exact.profile import Profile
+from lowtide.exact.program import Program
 from lowtide.exact.selftest import require_exact_convolutions
 from lowtide.ir import Array, Graph, Value, layers
 
