@@ -20,7 +20,7 @@ from lowtide.exact.requantize import requantize, requantize_product
 from lowtide.exact.softmax import softmax
 from lowtide.exact.tables import TABLE_BITS, apply_binary, apply_unary
 from lowtide.ir import Array, Layer, Node, QuantParams, Value
-from lowtide.quantize.operands import data_operands, mac_operands
+from lowtide.quantize.operands import MacOperands, data_operands, mac_operands
 
 ELEMENTWISE = frozenset({"Add", "Mul", "PRelu", "Sub"})
 """Operators on two tensors that have integer arithmetic of their own."""
@@ -134,15 +134,19 @@ class Lowering:
             return self.enter(head, made)
         if head.op == "QuantizeLinear":
             return self.leave(head)
-        reads = [head.value(position) for position in data_operands(head)]
+        operands = mac_operands(head)
+        # Weights have codes of their own, with a scale per channel or not.
+        reads = [operands.activation] if operands else [head.value(at) for at in data_operands(head)]
         quants = [value.type.quant for value in reads]
+        if operands and operands.weights.type.quant is None:
+            return False
         if made is None or not quants or any(quant is None or quant.axis is not None for quant in quants):
             return False
         window = self.window(layer.nodes[1:], made)
         if window is None:
             return len(layer.nodes) > 1 and self.table(layer, reads)
-        if mac_operands(head) is not None:
-            result = self.product(head, made, window)
+        if operands:
+            result = self.product(head, operands, made, window)
         elif head.op in {"AveragePool", "GlobalAveragePool"}:
             result = average(self.b, head, self.codes_of(reads[0]), self.profile, window)
         elif head.op in ELEMENTWISE and len(reads) == 2:
@@ -213,12 +217,10 @@ class Lowering:
         away = np.floor(np.abs(steps) + np.float32(0.5)) * np.sign(steps)
         return int(np.rint(steps) if self.profile.half == "even" else away)
 
-    def product(self, node: Node, made: QuantParams, window: Window) -> str:
-        operands = mac_operands(node)
-        assert operands is not None  # noqa: S101 - the caller checks
+    def product(self, node: Node, operands: MacOperands, made: QuantParams, window: Window) -> str:
         source, weights = operands.activation.type.quant, operands.weights.type.quant
         assert source is not None  # noqa: S101 - the caller checks
-        assert weights is not None  # noqa: S101 - the solver gives weights codes
+        assert weights is not None  # noqa: S101 - the caller checks
         how = self.profile.dense if node.op in {"Gemm", "MatMul"} else self.profile.convolution
         if max(source.bits, weights.bits) > 8 and how in {"double", "single"}:
             how = self.profile.wide
