@@ -53,8 +53,11 @@ def _all_codes(quant: QuantParams) -> Array:
 
 
 def _look_up(b: Builder, table: Array, index: str) -> str:
+    """Entries of a table; ONNX Runtime copies single ones faster by GatherElements than by Gather."""
     whole = b.node("Cast", [index], {"to": onnx.TensorProto.INT32})
-    return b.node("Gather", [b.constant(table), whole])
+    flat = b.node("Reshape", [whole, b.constant(np.array([-1]), np.int64)])
+    found = b.node("GatherElements", [b.constant(table), flat], {"axis": 0})
+    return b.node("Reshape", [found, b.node("Shape", [index])])
 
 
 def _integers(codes: Array) -> Array:
