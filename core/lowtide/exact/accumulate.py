@@ -1,8 +1,8 @@
 """Sums of products of integers, exactly, in float convolutions and products.
 
 Partial sums of a channel are integers; while the sum of magnitudes stays below 2^24, float32 never rounds.
-Where it may not, operands are split: wide ones into a high and a low byte, weights along the channels that
-are summed. Parts are added in float64.
+Where it may not, operands are split: wide ones into digits, weights along the channels that are summed. Parts
+are added in float64.
 """
 
 from __future__ import annotations

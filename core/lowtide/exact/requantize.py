@@ -90,10 +90,7 @@ def _sections(product: Product, how: Requantize) -> int:
 
 
 def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -> str:
-    """Powers of two move into weights and bias, where they change no mantissa; then round, ties up.
-
-    Limits that are integers may come before rounding, where they fuse with the convolution.
-    """
+    """Powers of two move into weights and bias, where they change no mantissa; then round, ties up."""
     # Half of the last bit decides ties; a factor of 1 rounds nothing.
     tie = np.where(factor < 1, factor / 2, 0.0)
     if product.planes:
