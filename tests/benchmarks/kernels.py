@@ -4,7 +4,7 @@
 
 FOLDER is laid out as LOWTIDE_REAL_DATA. Frames come from the data set whose samples fit the input, pictures
 otherwise, and are random where nothing fits. With ``--arithmetic xnnpack`` the other side is XNNPACK. Figures
-are medians of process CPU time per frame, one thread, both in one run.
+are medians of process CPU time per frame, one thread, both in one run; a few runs before do not count.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from lowtide.quantize.codes import quantized_activations
 
 SETS = (("cifar10", "x"), ("mnist", "x"), ("kws", "x_int8"), ("sww", "x"), ("ad", "x"))
 """Folders with a ``test.npz``, and the array in it."""
+
+WARM = 10
+"""Runs until neither side is slower than it stays."""
 
 
 @attrs.define
@@ -143,7 +146,11 @@ def measure(path: Path, data: Path, count: int, arithmetic: str, registry: Regis
     ours, theirs = session_of(result.graph, "exact", result.device), kernels(path, reference=not arithmetic)
     found = Outcome()
     found.kind, frames = frames_of(result.graph, data)
-    for feeds in islice(frames, count):
+    chosen = list(islice(frames, count))
+    for _ in range(WARM):
+        theirs(chosen[0])
+        ours.run(chosen[0])
+    for feeds in chosen:
         expected = timed(found.times[0], partial(theirs, feeds))
         made = timed(found.times[1], partial(ours.run, feeds))
         shared = [name for name in made if name in expected]

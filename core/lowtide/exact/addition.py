@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowtide.exact.builder import PROVEN, Builder, largest
+from lowtide.exact.builder import PROVEN, Builder, Window, largest
 from lowtide.exact.codes import aligned_factors
-from lowtide.exact.product import PLANAR
+from lowtide.exact.product import PLANAR, Accumulator
 from lowtide.exact.profile import Profile
+from lowtide.exact.requantize import floored, scaled
 from lowtide.ir import Node, QuantParams
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def add_nodes(
-    b: Builder, node: Node, sources: tuple[str, str], made: QuantParams, profile: Profile
+    b: Builder,
+    node: Node,
+    sources: tuple[str, str],
+    made: QuantParams,
+    *,
+    profile: Profile,
+    window: Window,
 ) -> str | None:
-    """Add or Sub of codes, rounded and not yet limited; ``None`` where tables or Python do it."""
+    """Add or Sub of codes, rounded and limited; ``None`` where tables or Python do it."""
     first, second = (node.value(at).type.quant for at in (0, 1))
     assert first is not None  # noqa: S101 - the caller checks
     assert second is not None  # noqa: S101 - the caller checks
     sign = -1 if node.op == "Sub" else 1
-    planes = _planes(node)
+    planes = planes_of(node)
     if profile.addition == "float32":
         factors = [np.float32(quant.scale[0]) / np.float32(made.scale[0]) for quant in (first, second)]
-        # Products are rounded before they are added, and so never a part of a convolution.
         parts = [
-            b.clip(name, -PROVEN, PROVEN) if factor == 1 else b.node("Mul", [name, b.constant(float(factor))])
+            _multiplied(b, name, float(factor), planes)
             for name, factor in zip(sources, (factors[0], sign * factors[1]), strict=True)
         ]
-        most = sum(float(f) * largest(quant) for f, quant in zip(factors, (first, second), strict=True))
-        return b.round(b.node("Add", parts), most + 1, planes=planes)
+        return b.codes_from(b.node("Add", parts), window, planes)
     if profile.addition not in {"multiplier", "xnnpack"}:
         return None
     mantissas, shift = aligned_factors(first, second, made, profile)
@@ -39,21 +46,28 @@ def add_nodes(
     if planes and 2 * reach < PROVEN and shift >= 0:
         # Half of the last bit lets ties go up.
         tie = 2.0 ** -(shift + 1) if shift else None
-        scaled = [
+        parts = [
             b.planes(sources[0], planes, factors64[0], tie),
             b.planes(sources[1], planes, factors64[1]),
         ]
-        return b.round(b.node("Add", scaled), reach * 2.0**-shift, planes=planes)
-    kind = np.float32 if reach < PROVEN else np.float64
-    named = sources if kind is np.float32 else (b.wide(sources[0]), b.wide(sources[1]))
+        return b.codes_from(b.node("Add", parts), window, planes)
+    # Half of a code lets ties go up.
     parts = [
-        b.node("Mul", [name, b.constant(factor, kind)]) for name, factor in zip(named, factors64, strict=True)
+        scaled(b, Accumulator(name, False, PROVEN, planes, planes), np.asarray(factor), np.asarray(half))
+        for name, factor, half in zip(sources, factors64, (0.5, 0.0), strict=True)
     ]
-    total = b.node("Floor", [b.node("Add", [b.node("Add", parts), b.constant(0.5, kind)])])
-    return total if kind is np.float32 else b.narrow(total)
+    return floored(b, b.node("Add", parts), reach * 2.0**-shift + 1, window)
 
 
-def _planes(node: Node) -> int:
+def _multiplied(b: Builder, name: str, factor: float, planes: int) -> str:
+    """Codes times a factor, rounded to float32 before anything is added."""
+    if not planes:
+        return b.node("Mul", [name, b.constant(factor)])
+    # ONNX Runtime adds within a convolution, but not in one with limits, and these change nothing.
+    return b.clip(b.planes(name, planes, factor), -LARGEST, LARGEST)
+
+
+def planes_of(node: Node) -> int:
     """How many channels both tensors ``[N, C, H, W]`` and their sum have, else 0."""
     shapes = {value.type.shape for value in (node.value(0), node.value(1), node.output)}
     shape = next(iter(shapes))

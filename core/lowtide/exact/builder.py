@@ -7,8 +7,8 @@ padding needs no thought.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,18 +16,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from lowtide.ir import OPSET, Array, QuantParams, Value
-from lowtide.runtime import Session
-from lowtide.runtime.model import add_initializers
+from lowtide.ir import Array, QuantParams, Value
 
 PROVEN = 1 << 24
 """Integers of smaller magnitude add up in float32 without rounding."""
 
 MAGIC = 1.5 * 2.0**23
 """Added in float32, it leaves the nearest integer in the last bits of numbers below 2^22."""
-
-FUSIONS = ("ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion")
-"""Rewrites of ONNX Runtime that move a factor into weights and so make them no integers any more."""
 
 Attributes = Mapping[str, Any]
 
@@ -46,6 +41,19 @@ class Step:
     output: str
 
 
+@attrs.frozen
+class Window:
+    """The codes less the zero point that a layer may give: those of its type within its activation."""
+
+    low: int
+    high: int
+
+    @property
+    def reach(self) -> int:
+        """The largest magnitude."""
+        return max(self.high, -self.low)
+
+
 @attrs.define
 class Builder:
     """The steps so far, in executable order.
@@ -54,6 +62,7 @@ class Builder:
         codes: the tensor with the codes of a value, less their zero point.
         real: the tensor with the real numbers of a value.
         digits: the lower and the upper digit of a tensor, by what the upper counts.
+        made_by: the node that gives a tensor.
     """
 
     steps: list[onnx.NodeProto | Step] = attrs.field(factory=list["onnx.NodeProto | Step"])
@@ -64,7 +73,11 @@ class Builder:
     digits: dict[tuple[str, int], tuple[str, str]] = attrs.field(
         factory=dict[tuple[str, int], tuple[str, str]]
     )
+    made_by: dict[str, onnx.NodeProto] = attrs.field(factory=dict[str, "onnx.NodeProto"])
     _count: int = 0
+    _names: dict[tuple[str, tuple[int, ...], bytes], str] = attrs.field(
+        factory=dict[tuple[str, tuple[int, ...], bytes], str]
+    )
 
     def fresh(self) -> str:
         """A new tensor name."""
@@ -72,10 +85,13 @@ class Builder:
         return f"t{self._count}"
 
     def constant(self, array: Array | float, dtype: type[np.generic] = np.float32) -> str:
-        """A new constant."""
-        name = self.fresh()
-        self.constants[name] = np.asarray(array, dtype)
-        return name
+        """A constant; what is the same has one name."""
+        data = np.ascontiguousarray(array, dtype)
+        key = data.dtype.str, np.shape(array), hashlib.sha256(data.tobytes()).digest()
+        if key not in self._names:
+            self._names[key] = self.fresh()
+            self.constants[self._names[key]] = data.reshape(np.shape(array))
+        return self._names[key]
 
     def node(self, op: str, inputs: Sequence[str], attributes: Attributes | None = None) -> str:
         """A node with one result."""
@@ -87,7 +103,9 @@ class Builder:
         """A node with several results."""
         results = tuple(self.fresh() for _ in range(count))
         kept = {key: entry for key, entry in (attributes or {}).items() if entry is not None}
-        self.steps.append(helper.make_node(op, list(inputs), list(results), **kept))
+        node = helper.make_node(op, list(inputs), list(results), **kept)
+        self.made_by.update(dict.fromkeys(results, node))
+        self.steps.append(node)
         return results
 
     def step(self, compute: Callable[..., Array], *inputs: str) -> str:
@@ -102,14 +120,7 @@ class Builder:
         """Limits on both sides."""
         return self.node("Clip", [name, self.constant(low, dtype), self.constant(high, dtype)])
 
-    def round(
-        self,
-        name: str,
-        bound: float,
-        dtype: type[np.generic] = np.float32,
-        *,
-        planes: int = 0,
-    ) -> str:
+    def round(self, name: str, bound: float, dtype: type[np.generic] = np.float32) -> str:
         """To the nearest integer, ties to even.
 
         Numbers below 2^22, or 2^51 in float64, are rounded by the addition of one so large that its last bit
@@ -118,10 +129,19 @@ class Builder:
         mantissa = 22 if dtype is np.float32 else 51
         if bound >= 1 << mantissa:
             return self.node("Round", [name])
-        if planes and dtype is np.float32:
-            return self.planes(self.planes(name, planes, 1.0, MAGIC), planes, 1.0, -MAGIC)
         magic = self.constant(1.5 * 2.0 ** (mantissa + 1), dtype)
         return self.node("Sub", [self.node("Add", [name, magic]), magic])
+
+    def codes_from(self, name: str, window: Window, planes: int = 0) -> str:
+        """Real numbers in float32 to the nearest integers of the window, ties to even.
+
+        On planes the limits come last, where they fuse with a convolution: numbers of 2^22 and more are not
+        rounded right, but stay beyond every limit.
+        """
+        if not planes:
+            return self.round(self.clip(name, window.low, window.high), window.reach)
+        raised = self.planes(name, planes, 1.0, MAGIC)
+        return self.clip(self.planes(raised, planes, 1.0, -MAGIC), window.low, window.high)
 
     def planes(
         self, name: str, channels: int, factor: Array | float, offset: Array | float | None = None
@@ -129,7 +149,7 @@ class Builder:
         """Every plane of ``[N, C, H, W]`` times its factor, plus its offset, in float32.
 
         A depthwise convolution, because ONNX Runtime keeps the blocked layout of its convolutions through it.
-        The product must be exact, or there must be no offset: whether both are rounded at once is open.
+        Whether the product is rounded before the offset is added is open, and must not matter.
         """
         weights = np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (channels,))
         operands = [name, self.constant(weights.reshape((-1, 1, 1, 1)))]
@@ -143,8 +163,16 @@ class Builder:
             raised = self.planes(name, channels, 1 / base, MAGIC)
             upper = self.planes(raised, channels, 1.0, -MAGIC)
             taken = self.planes(upper, channels, -float(base))
-            self.digits[name, base] = (self.node("Add", [taken, name]), upper)
+            whole = name if self._is_blocked(name) else self.planes(name, channels, 1.0)
+            self.digits[name, base] = (self.node("Add", [taken, whole]), upper)
         return self.digits[name, base]
+
+    def _is_blocked(self, name: str) -> bool:
+        """Whether a tensor is in the blocked layout of convolutions, in which a sum is a part of one."""
+        node = self.made_by.get(name)
+        while node is not None and node.op_type in {"Add", "Clip", "Relu"}:
+            node = self.made_by.get(node.input[0])
+        return node is not None and node.op_type == "Conv"
 
     def wide(self, name: str) -> str:
         """The same numbers in float64."""
@@ -165,119 +193,3 @@ def largest(quant: QuantParams) -> int:
     """The largest magnitude of a code less the zero point."""
     low, high = limits(quant)
     return max(-low, high)
-
-
-@attrs.frozen
-class Window:
-    """The codes less the zero point that a layer may give: those of its type within its activation."""
-
-    low: int
-    high: int
-
-    @property
-    def reach(self) -> int:
-        """The largest magnitude."""
-        return max(self.high, -self.low)
-
-
-@attrs.frozen(eq=False)
-class _Segment:
-    session: Session
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def run(self, tensors: dict[str, Array]) -> None:
-        tensors.update(self.session.run({name: tensors[name] for name in self.inputs}))
-
-
-@attrs.frozen(eq=False)
-class Program:
-    """Runs the steps, neighbouring ONNX nodes as one model."""
-
-    parts: tuple[_Segment | Step, ...]
-    constants: Mapping[str, Array]
-
-    @classmethod
-    def of(
-        cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]
-    ) -> Program:
-        """Put the steps together.
-
-        Args:
-            builder: the steps.
-            feeds: ONNX element type and shape of what a run is fed, by name.
-            wanted: the tensors that a run returns.
-        """
-        runs: list[list[onnx.NodeProto] | Step] = []
-        for step in builder.steps:
-            if isinstance(step, Step):
-                runs.append(step)
-            elif runs and isinstance(runs[-1], list):
-                runs[-1].append(step)
-            else:
-                runs.append([step])
-        readers = Counter(name for run in runs for name in _read(run))
-        needed = set(wanted)
-        parts: list[_Segment | Step] = []
-        for run in reversed(runs):
-            if isinstance(run, Step):
-                needed.update(run.inputs)
-                parts.append(run)
-                continue
-            made = {name for node in run for name in node.output}
-            inputs = {name for node in run for name in node.input if name} - made - builder.constants.keys()
-            outputs = tuple(sorted(made & needed))
-            if outputs:
-                own = [name for name in _read(run) if readers[name] == 1]
-                parts.append(_segment(builder, run, sorted(inputs), outputs, feeds))
-                needed |= inputs
-                # Weights are in the session now, and held twice would double the memory.
-                for name in own:
-                    builder.constants.pop(name, None)
-        read = {name for part in parts if isinstance(part, Step) for name in part.inputs}
-        constants = {name: array for name, array in builder.constants.items() if name in read}
-        return cls(tuple(reversed(parts)), constants)
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """All tensors that were fed or are wanted, and those between the parts."""
-        tensors = {**self.constants, **feeds}
-        for part in self.parts:
-            if isinstance(part, Step):
-                tensors[part.output] = part.compute(*(tensors[name] for name in part.inputs))
-            else:
-                part.run(tensors)
-        return tensors
-
-
-def _read(run: list[onnx.NodeProto] | Step) -> set[str]:
-    """The names that a part reads."""
-    if isinstance(run, Step):
-        return set(run.inputs)
-    return {name for node in run for name in node.input}
-
-
-def _segment(
-    builder: Builder,
-    nodes: list[onnx.NodeProto],
-    inputs: Sequence[str],
-    outputs: tuple[str, ...],
-    feeds: Mapping[str, tuple[int, Sequence[int]]],
-) -> _Segment:
-    read = {name for node in nodes for name in node.input}
-    infos = [_info(name, builder, feeds) for name in inputs]
-    proto = helper.make_graph(
-        nodes,
-        "exact",
-        infos,
-        [helper.make_empty_tensor_value_info(name) for name in outputs],
-    )
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    add_initializers(model, [(name, array) for name, array in builder.constants.items() if name in read])
-    return _Segment(Session(model, disabled=FUSIONS), tuple(inputs), outputs)
-
-
-def _info(name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]) -> onnx.ValueInfoProto:
-    if name in feeds:
-        number, shape = feeds[name]
-        return helper.make_tensor_value_info(name, number, list(shape))
-    return helper.make_tensor_value_info(name, builder.types.get(name, onnx.TensorProto.FLOAT), None)

@@ -73,11 +73,7 @@ def shift_in_digits(b: Builder, product: Product, factor: Array, window: Window)
         left = shift - bits * (len(split.levels) - 1)
         if left.min() > 0:
             return _carried(b, product, split, factor, window)
-        if (
-            len(split.levels) > 1
-            and left.min() > -bits
-            and window.reach << int(left.max() + bits + 1) < PROVEN
-        ):
+        if len(split.levels) > 1 and left.min() > -bits and _can_join(split, left, window):
             return _joined(b, product, split, factor, window)
     return None
 
@@ -139,8 +135,7 @@ def rounded_planes(
             zero at either end.
     """
     if not flip or window.low != 0:
-        limited = b.clip(total(1, 0), window.low, window.high)
-        return b.round(limited, window.reach, planes=planes)
+        return b.codes_from(total(1, 0), window, planes)
     below = b.node("Relu", [total(-1, window.high)])
     raised = b.planes(below, planes, -1.0, MAGIC + window.high)
     return b.node("Relu", [b.planes(raised, planes, 1.0, -MAGIC)])
@@ -158,24 +153,40 @@ def _carried(b: Builder, product: Product, split: _Split, factor: Array, window:
     return rounded_planes(b, total, window, product.planes, bool(np.all(window.high <= room * scale)))
 
 
+def _raised(split: _Split) -> int:
+    """What makes the level before the last positive: digits of the last, in units of the other."""
+    return ((split.reaches[-2] >> split.bits) + 2) << split.bits
+
+
+def _can_join(split: _Split, left: Array, window: Window) -> bool:
+    """Whether float32 holds the last two levels at once, to half of their last bit, up to the limits."""
+    return (
+        2 * (split.reaches[-2] + _raised(split)) + (window.reach << int(left.max() + split.bits + 1)) < PROVEN
+    )
+
+
 def _joined(b: Builder, product: Product, split: _Split, factor: Array, window: Window) -> str:
     """The last two levels are added instead, where the result keeps bits of both.
 
     Their sum is rounded only where it is so large that it saturates.
     """
     last = len(split.levels) - 1
-    one = np.ones(product.planes)
+    unit, digit = factor * 2.0 ** (split.bits * (last - 1)), factor * 2.0 ** (split.bits * last)
+    raised = _raised(split) * unit
     below = attrs.evolve(split, levels=split.levels[:-1])
-    lower = _levels(b, product, below, factor * 2.0 ** (split.bits * (last - 1)))
-    upper = _sums(b, _Level(product, split, last), one, split.biases[last])
-    # ONNX Runtime adds within the convolution that comes before, where partial sums would need the bits of
-    # both levels; so before one there are no partial sums, and after the other limits that change nothing.
-    shifted = b.planes(upper, product.planes, factor * 2.0 ** (split.bits * last))
-    total = b.node("Add", [shifted, b.clip(lower, -PROVEN, PROVEN)])
-    return b.round(b.clip(total, window.low, window.high), window.reach, planes=product.planes)
+    upper = _sums(b, _Level(product, split, last), np.ones(product.planes), split.biases[last])
+
+    def total(sign: int, offset: int) -> str:
+        # ONNX Runtime adds within the convolution that comes before, where partial sums would need the bits
+        # of both levels: so one has no partial sums, and the other is made positive and cut at zero.
+        lower = b.node("Relu", [_levels(b, product, below, sign * unit, raised)])
+        return b.node("Add", [b.planes(upper, product.planes, sign * digit, offset - raised), lower])
+
+    most = (window.high + raised + split.reaches[last] * digit) / np.minimum(digit, 1.0)
+    return rounded_planes(b, total, window, product.planes, bool(np.all(most < PROVEN)))
 
 
-def _levels(b: Builder, product: Product, split: _Split, scale: Array, offset: int = 0) -> str:
+def _levels(b: Builder, product: Product, split: _Split, scale: Array, offset: Array | int = 0) -> str:
     """The sum of the levels by whole parts: the last one scaled, and with what makes ties go up."""
     step = np.full(product.planes, 2.0**-split.bits)
     total: str | None = None
@@ -190,19 +201,18 @@ def _levels(b: Builder, product: Product, split: _Split, scale: Array, offset: i
             total = b.node("Relu", [b.planes(raised, product.planes, by, taken - MAGIC * by)])
         # Half of the last bit decides ties: upwards at the end, and down, with one half less, for a carry.
         within = split.biases[power] * by + by / 2 - taken + (offset if end else -0.5)
-        made = _sums(b, _Level(product, split, power), by, within)
-        total = made if total is None else b.node("Add", [made, total])
+        total = _sums(b, _Level(product, split, power), by, within, total)
     assert total is not None  # noqa: S101 - there is at least one level
     return total
 
 
-def _sums(b: Builder, level: _Level, scale: Array, offset: Array) -> str:
-    """The sums of products of one level, scaled, and the offset."""
+def _sums(b: Builder, level: _Level, scale: Array, offset: Array, total: str | None = None) -> str:
+    """The sums of products of one level, scaled, and the offset; added to a total of the same level."""
     digits = _activation_digits(b, level.product, level.split)
-    total: str | None = None
-    for at, weights in level.split.levels[level.power]:
+    for number, (at, weights) in enumerate(level.split.levels[level.power]):
         part = attrs.evolve(level.product, source=digits[at])
-        made = multiply(b, part, weights * by_channel(part, scale), offset if total is None else None)
+        made = multiply(b, part, weights * by_channel(part, scale), None if number else offset)
+        # One sum at a time fits into the convolution that comes before it.
         total = made if total is None else b.node("Add", [made, total])
     assert total is not None  # noqa: S101 - no level is empty
     return total

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.addition import add_nodes
+from lowtide.exact.addition import add_nodes, planes_of
 from lowtide.exact.builder import Builder, Window, largest, limits
 from lowtide.exact.codes import binary, requantized, to_codes, unary
 from lowtide.exact.moves import can_interpolate, can_move, interpolate, move
@@ -20,7 +20,7 @@ from lowtide.exact.requantize import requantize, requantize_product
 from lowtide.exact.softmax import softmax
 from lowtide.exact.tables import TABLE_BITS, apply_binary, apply_unary
 from lowtide.ir import Array, Layer, Node, QuantParams, Value
-from lowtide.quantize.operands import data_operands, mac_operands
+from lowtide.quantize.operands import MacOperands, data_operands, mac_operands
 
 ELEMENTWISE = frozenset({"Add", "Mul", "PRelu", "Sub"})
 """Operators on two tensors that have integer arithmetic of their own."""
@@ -134,15 +134,19 @@ class Lowering:
             return self.enter(head, made)
         if head.op == "QuantizeLinear":
             return self.leave(head)
-        reads = [head.value(position) for position in data_operands(head)]
+        operands = mac_operands(head)
+        # Weights have codes of their own, with a scale per channel or not.
+        reads = [operands.activation] if operands else [head.value(at) for at in data_operands(head)]
         quants = [value.type.quant for value in reads]
+        if operands and operands.weights.type.quant is None:
+            return False
         if made is None or not quants or any(quant is None or quant.axis is not None for quant in quants):
             return False
         window = self.window(layer.nodes[1:], made)
         if window is None:
             return len(layer.nodes) > 1 and self.table(layer, reads)
-        if mac_operands(head) is not None:
-            result = self.product(head, made, window)
+        if operands:
+            result = self.product(head, operands, made, window)
         elif head.op in {"AveragePool", "GlobalAveragePool"}:
             result = average(self.b, head, self.codes_of(reads[0]), self.profile, window)
         elif head.op in ELEMENTWISE and len(reads) == 2:
@@ -213,12 +217,10 @@ class Lowering:
         away = np.floor(np.abs(steps) + np.float32(0.5)) * np.sign(steps)
         return int(np.rint(steps) if self.profile.half == "even" else away)
 
-    def product(self, node: Node, made: QuantParams, window: Window) -> str:
-        operands = mac_operands(node)
-        assert operands is not None  # noqa: S101 - the caller checks
+    def product(self, node: Node, operands: MacOperands, made: QuantParams, window: Window) -> str:
         source, weights = operands.activation.type.quant, operands.weights.type.quant
         assert source is not None  # noqa: S101 - the caller checks
-        assert weights is not None  # noqa: S101 - the solver gives weights codes
+        assert weights is not None  # noqa: S101 - the caller checks
         how = self.profile.dense if node.op in {"Gemm", "MatMul"} else self.profile.convolution
         if max(source.bits, weights.bits) > 8 and how in {"double", "single"}:
             how = self.profile.wide
@@ -231,15 +233,17 @@ class Lowering:
         assert first is not None  # noqa: S101 - the caller checks
         assert second is not None  # noqa: S101 - the caller checks
         sources = (self.codes_of(reads[0]), self.codes_of(reads[1]))
-        if node.op in {"Add", "Sub"} and (summed := add_nodes(self.b, node, sources, made, self.profile)):
-            return self.b.clip(summed, window.low, window.high)
+        if node.op in {"Add", "Sub"}:
+            summed = add_nodes(self.b, node, sources, made, profile=self.profile, window=window)
+            if summed is not None:
+                return summed
         function = binary(node.op, first, second, made, self.profile)
         assert function is not None  # noqa: S101 - the caller asks for operators that have one
 
         def limited(a: Array, b: Array) -> Array:
             return np.clip(function(a, b), window.low, window.high)
 
-        return apply_binary(self.b, limited, sources, (first, second))
+        return apply_binary(self.b, limited, sources, (first, second), planes_of(node))
 
     def move(self, node: Node, reads: list[Value]) -> bool:
         """Codes to other places; where the results have other scales, codes are brought to them before."""
@@ -306,9 +310,18 @@ class Lowering:
         if quant is None or zero is None or zero.constant is None:
             return False
         wanted = QuantParams(node.output.type.dtype, _number(node, 1) or 1.0, int(zero.constant.array()))
-        codes = self.in_scale(source, wanted)
-        moved = self.b.node("Add", [codes, self.b.constant(wanted.zero_point[0])])
-        self.b.real[node.output] = self.b.node("Cast", [moved], {"to": node.output.type.dtype.onnx})
+        codes, made = self.in_scale(source, wanted), node.output.type.dtype
+        if codes in self.b.made_by:
+            moved = self.b.node("Add", [codes, self.b.constant(wanted.zero_point[0])])
+            self.b.real[node.output] = self.b.node("Cast", [moved], {"to": made.onnx})
+            return True
+
+        def stored(found: Array) -> Array:
+            return (found + wanted.zero_point[0]).astype(made.numpy)
+
+        # What Python gives stays there, since another model would take longer to call.
+        self.b.real[node.output] = self.b.step(stored, codes)
+        self.b.types[self.b.real[node.output]] = made.onnx
         return True
 
     # --- real numbers ---

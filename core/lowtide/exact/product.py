@@ -17,7 +17,7 @@ PLANAR = 4
 """Axes of ``[N, C, H, W]``."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Accumulator:
     """The sums of a layer.
 
@@ -27,7 +27,7 @@ class Accumulator:
         bound: the largest magnitude that it can have, the bias included.
         channels: how many there are along axis 1; 0 where channels are not there.
         planes: the same for ``[N, C, H, W]``, else 0.
-        negative: whether it may be negative.
+        rest: integers that are still to be added, int64 in a shape that broadcasts; `bound` is with them.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Accumulator:
     bound: float
     channels: int = 0
     planes: int = 0
-    negative: bool = True
+    rest: Array | None = None
 
 
 @attrs.frozen(eq=False)

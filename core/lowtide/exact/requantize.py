@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import numpy as np
 import onnx
 
-from lowtide.exact.accumulate import accumulate
-from lowtide.exact.builder import PROVEN, Builder, Window
+from lowtide.exact.accumulate import settled, terms_of
+from lowtide.exact.builder import MAGIC, PROVEN, Builder, Window
 from lowtide.exact.digits import rounded_planes, shift_in_digits
 from lowtide.exact.fixedpoint import (
     Multiplier,
@@ -16,9 +18,13 @@ from lowtide.exact.fixedpoint import (
     quantize_multiplier,
     reduced,
 )
-from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply
+from lowtide.exact.lines import begins_of, find_line
+from lowtide.exact.product import Accumulator, Product, along_channels, by_channel, multiply, reach_of
 from lowtide.exact.profile import Requantize
 from lowtide.ir import Array
+
+SECTION = 1 << 16
+"""Numbers in float64 that are computed with at once."""
 
 MANTISSA = 2.0**53
 """Integers of smaller magnitude are exact in float64."""
@@ -32,8 +38,10 @@ LONGEST_NUDGED = 12
 LARGEST_MANTISSA = 2.0**31
 """Above the mantissa of every multiplier."""
 
-LARGEST_SHIFTED = 61
-"""Bits of int64 that products may take."""
+MAGIC_64 = 1.5 * 2.0**52
+"""Added in float64, it leaves the nearest integer in the last bits of numbers below `LARGEST_ROUNDED`."""
+
+LARGEST_ROUNDED = 2.0**51
 
 LARGEST_WHOLE = 2.0**31 - 1
 """What a conversion to int32 takes."""
@@ -55,16 +63,34 @@ def requantize_product(b: Builder, product: Product, scales: Array, how: Requant
             return _folded_shift(b, product, factor, window)
         if (made := shift_in_digits(b, product, factor, window)) is not None:
             return made
-    found = accumulate(b, product)
+    if how in {"double", "single"} and (made := _on_a_line(b, product, scales, how, window)) is not None:
+        return made
+    terms = terms_of(b, product)
     shaped = along_channels(product.node, np.asarray(scales, np.float64))
-    return requantize(b, found, shaped, how, window)
+    count = _sections(product, how)
+    if count == 1:
+        return requantize(b, terms.join(terms.names), shaped, how, window)
+    cut = [b.nodes("Split", [name], count, {"axis": 2, "num_outputs": count}) for name in terms.names]
+    sections = [requantize(b, terms.join(rows), shaped, how, window) for rows in zip(*cut, strict=True)]
+    return b.node("Concat", sections, {"axis": 2})
+
+
+def _sections(product: Product, how: Requantize) -> int:
+    """In how many sections of rows numbers in float64 stay close to the processor."""
+    shape = product.node.output.type.shape
+    steps = how in {"double", "reduced", "single"} and product.bound * LARGEST_MANTISSA >= MANTISSA
+    if not product.planes or shape is None or how == "float32" or steps:
+        return 1
+    size = math.prod(product.node.output.type.static_shape)
+    if size <= 4 * SECTION:
+        return 1
+    height = shape[2] or 1
+    each = max(1, SECTION * height // size)
+    return -(-height // min(each, height))
 
 
 def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -> str:
-    """Powers of two move into weights and bias, where they change no mantissa; then round, ties up.
-
-    Limits that are integers may come before rounding, where they fuse with the convolution.
-    """
+    """Powers of two move into weights and bias, where they change no mantissa; then round, ties up."""
     # Half of the last bit decides ties; a factor of 1 rounds nothing.
     tie = np.where(factor < 1, factor / 2, 0.0)
     if product.planes:
@@ -81,15 +107,34 @@ def _folded_shift(b: Builder, product: Product, factor: Array, window: Window) -
     return b.node("Floor", [b.clip(made, window.low, window.high)])
 
 
+def _on_a_line(b: Builder, product: Product, scales: Array, how: Requantize, window: Window) -> str | None:
+    """A multiplier in float32; ``None`` where it does not give the same codes."""
+    if not product.planes or not 0 <= window.low < window.high or product.bound >= PROVEN:
+        return None
+    by = quantize_multiplier(np.broadcast_to(scales.reshape(-1), product.bias.shape))
+    bounds = reach_of(product.node, product.weights, product.window) + np.abs(product.bias)
+    line = find_line(by, window.high, bounds, double=how == "double")
+    if line is None:
+        return None
+    centred = attrs.evolve(product, bias=product.bias - line.centre)
+    if centred.bound >= PROVEN:
+        return None
+    sums = multiply(b, centred, centred.weights, centred.bias)
+    raised = b.planes(b.planes(sums, product.planes, line.factor, line.offset), product.planes, 1.0, MAGIC)
+    return b.clip(b.planes(raised, product.planes, 1.0, line.middle - MAGIC), window.low, window.high)
+
+
 def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, window: Window) -> str:
     """Integers times scales, rounded and limited; `scales` broadcast against the accumulator."""
+    if how in {"double", "float32", "single"}:
+        found = settled(b, found)
     if how == "float32":
         narrow = b.narrow(found.name) if found.wide else found.name
         if found.planes:
-            scaled = b.planes(narrow, found.planes, scales)
+            real = b.planes(narrow, found.planes, scales)
         else:
-            scaled = b.node("Mul", [narrow, b.constant(scales)])
-        return b.round(b.clip(scaled, window.low, window.high), window.reach, planes=found.planes)
+            real = b.node("Mul", [narrow, b.constant(scales)])
+        return b.codes_from(real, window, found.planes)
     if how in {"double", "single"} and found.bound * LARGEST_MANTISSA >= MANTISSA:
         found = _saturated(b, found, scales, window)
     if how in {"double", "single", "reduced"}:
@@ -105,24 +150,28 @@ def requantize(b: Builder, found: Accumulator, scales: Array, how: Requantize, w
 
 def _rounded_up(b: Builder, found: Accumulator, factor: Array, offset: Array, window: Window) -> str:
     """floor(integer * factor + offset), limited, from float64 to float32."""
-    positive = window.low >= 0
     largest = found.bound * float(factor.max(initial=0)) + 1
-    if positive and largest < LARGEST_WHOLE:
-        # Where nothing is negative, a conversion to integers rounds down, faster than Floor.
-        limited = b.node("Relu", [found.name]) if found.negative else found.name
-        scaled = _scaled(b, attrs.evolve(found, name=limited), factor, offset)
-        whole = b.node("Cast", [scaled], {"to": onnx.TensorProto.INT32})
+    return floored(b, scaled(b, found, factor, offset), largest, window)
+
+
+def floored(b: Builder, name: str, largest: float, window: Window) -> str:
+    """Numbers in float64 up to a magnitude to the integers below, limited, in float32."""
+    if window.low >= 0 and largest < LARGEST_WHOLE:
+        # A conversion to integers is faster than Floor; what it does not round down is below the limits.
+        whole = b.node("Cast", [name], {"to": onnx.TensorProto.INT32})
         return b.clip(b.narrow(whole), window.low, window.high)
-    made = b.node("Floor", [_scaled(b, found, factor, offset)])
+    made = b.node("Floor", [name])
     return b.narrow(b.clip(made, window.low, window.high, np.float64))
 
 
-def _scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
+def scaled(b: Builder, found: Accumulator, factor: Array, offset: Array) -> str:
     """Integer * factor + offset in float64."""
+    if found.rest is not None:
+        offset = offset + found.rest * factor
     wide = found.name if found.wide else b.wide(found.name)
     if not found.channels:
-        scaled = b.node("Mul", [wide, b.constant(factor, np.float64)])
-        return b.node("Add", [scaled, b.constant(offset, np.float64)])
+        multiplied = b.node("Mul", [wide, b.constant(factor, np.float64)])
+        return b.node("Add", [multiplied, b.constant(offset, np.float64)])
     spread = [np.broadcast_to(array.reshape(-1), (found.channels,)) for array in (factor, offset)]
     none, one = np.zeros(found.channels), np.ones(found.channels)
     operands = [b.constant(array, np.float64) for array in (*spread, none, one)]
@@ -140,7 +189,7 @@ def _saturated(b: Builder, found: Accumulator, scales: Array, window: Window) ->
     kind = np.float64 if found.wide else np.float32
     lowest = 0.0 if window.low >= 0 else -float(limit)
     name = b.clip(found.name, lowest, limit, kind)
-    return attrs.evolve(found, name=name, bound=float(limit), negative=lowest < 0)
+    return attrs.evolve(found, name=name, bound=float(limit))
 
 
 def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize, window: Window) -> str:
@@ -154,6 +203,7 @@ def _multiplied(b: Builder, found: Accumulator, by: Multiplier, how: Requantize,
         rounding: Rounding = "single" if how == "single" else "double"
         return multiply_integers(values.astype(np.int64), by, rounding).astype(np.float32)
 
+    found = settled(b, found)
     wide = found.name if found.wide else b.wide(found.name)
     b.types[wide] = onnx.TensorProto.DOUBLE
     return b.clip(b.step(compute, wide), window.low, window.high)
@@ -177,29 +227,26 @@ def _steps_are_exact(by: Multiplier, factor: Array, offset: Array, bound: float,
 
     Between these integers nothing can go wrong, since the result never falls with x.
     """
-    codes = np.arange(1, window.high + 1, dtype=np.int64).reshape((-1, *(1,) * factor.ndim))
-    behind = 31 - by.shift
-    if behind.max(initial=0) + int(window.high).bit_length() > LARGEST_SHIFTED:
+    flat = Multiplier(by.mantissa.reshape(-1), by.shift.reshape(-1))
+    begins = begins_of(flat, window.high, np.asarray(bound, np.int64), double=True)
+    if begins is None:
         return False
-    mantissa = np.maximum(by.mantissa, 1)
-    begin = ((2 * codes - 1) << np.maximum(behind - 1, 0)) - np.where(by.shift < 0, 1 << 30, 0)
-    first = -(-begin // mantissa)
-    counts = (first <= bound) & (by.mantissa > 0)
-    above = np.floor(first * factor + offset) >= codes
-    below = np.floor((first - 1) * factor + offset) < codes
-    return bool(np.all(above & below | ~counts))
+    first, factors, offsets = begins.first, factor.reshape(-1), offset.reshape(-1)
+    above = np.floor(first * factors + offsets) >= begins.codes
+    below = np.floor((first - 1) * factors + offsets) < begins.codes
+    return bool(np.all(above & below | ~begins.counts))
 
 
 def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Window) -> str:
     """A multiplication that rounds ties up, then a shift that rounds ties away from zero."""
     left, right = np.maximum(by.shift, 0).astype(np.int32), np.maximum(-by.shift, 0).astype(np.int32)
     factor = np.ldexp(by.mantissa.astype(np.float64), left - 31)
-    wide = found.name if found.wide else b.wide(found.name)
-    high = b.node("Mul", [wide, b.constant(factor, np.float64)])
-    if _never_ties(by, left, found.bound):
-        high = b.round(high, found.bound * float(factor.max(initial=0)), np.float64)
+    most = found.bound * float(factor.max(initial=0))
+    if _never_ties(by, left, found.bound) and most < LARGEST_ROUNDED:
+        raised = attrs.evolve(found, name=scaled(b, found, factor, np.asarray(MAGIC_64)), wide=True)
+        high = scaled(b, raised, np.asarray(1.0), np.asarray(-MAGIC_64))
     else:
-        high = b.node("Floor", [b.node("Add", [high, b.constant(0.5, np.float64)])])
+        high = b.node("Floor", [scaled(b, found, factor, np.asarray(0.5))])
     if right.any():
         small = window.reach < NUDGED
         if small and right.max() <= LONGEST_NUDGED and found.bound * factor.max(initial=0) < PROVEN // 2:
@@ -232,4 +279,4 @@ def _nudged(b: Builder, high: Accumulator, right: Array, window: Window) -> str:
         shifted = b.planes(narrow, high.planes, nudge)
     else:
         shifted = b.node("Mul", [narrow, b.constant(nudge)])
-    return b.round(b.clip(shifted, window.low, window.high), window.reach, planes=high.planes)
+    return b.codes_from(shifted, window, high.planes)

@@ -7,8 +7,9 @@ import functools
 import numpy as np
 
 from lowtide.errors import QuantizationError
-from lowtide.exact.builder import PROVEN, Builder, Program
+from lowtide.exact.builder import PROVEN, Builder, Window
 from lowtide.exact.fixedpoint import rounding_shift_up
+from lowtide.exact.program import Program
 from lowtide.ir import Array
 
 CHANNELS, SIZE, KERNEL, SHIFT = 32, 6, 3, 9
@@ -58,7 +59,8 @@ def _executed(frame: Array, weights: Array, bias: Array, group: int) -> Array:
     total = b.node("Conv", ["x", b.constant(weights), b.constant(bias)], attributes)
     scaled = b.planes(total, CHANNELS, 2.0**-SHIFT)
     tied = b.planes(scaled, CHANNELS, 1.0, 2.0 ** -(SHIFT + 1))
-    rounded = b.round(tied, PROVEN >> SHIFT, planes=CHANNELS)
+    limits = Window(-PROVEN >> SHIFT, PROVEN >> SHIFT)
+    rounded = b.codes_from(tied, limits, CHANNELS)
     program = Program.of(b, {"x": (1, frame.shape)}, [total, rounded])
     found = program.run({"x": frame.astype(np.float32)})
     return np.stack([found[total], found[rounded]]).astype(np.int64)

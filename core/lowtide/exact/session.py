@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from lowtide.exact.builder import Builder, Program
+from lowtide.exact.builder import Builder
 from lowtide.exact.lower import Lowering
 from lowtide.exact.profile import Profile
+from lowtide.exact.program import Program
 from lowtide.exact.selftest import require_exact_convolutions
 from lowtide.ir import Array, DType, Graph, QuantParams, Value, layers
 

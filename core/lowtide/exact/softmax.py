@@ -22,9 +22,6 @@ INTEGER_BITS = 5
 ACCUMULATION_BITS = 12
 """Bits before the point of the sum of exponentials."""
 
-FEW = 16
-"""Rows up to which Python's own integers are faster than arrays."""
-
 Integers = TypeVar("Integers", Array, int)
 
 ONE = (1 << 31) - 1
@@ -46,15 +43,16 @@ def softmax(quant: QuantParams, made: QuantParams, axis: int) -> Callable[[Array
     summands = rounding_shift_away(exponentials, ACCUMULATION_BITS)
 
     def compute(codes: Array) -> Array:
-        moved = np.moveaxis(codes, axis, -1)
+        moved = codes if axis == -1 else np.moveaxis(codes, axis, -1)
         below = moved.max(axis=-1, keepdims=True) - moved
         total = summands[below].sum(axis=-1, keepdims=True)
-        headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
-        inverse = _inverses(np.left_shift(total, headroom) - (1 << 31))
+        # Python's own integers are faster than arrays of one.
+        inverse, headroom = _inverse(int(total[..., 0].item())) if total.size == 1 else _inverses(total)
         bits = ACCUMULATION_BITS - headroom + 31 - made.bits
-        product = rounding_shift_away(_doubling_high(inverse, exponentials[below]), bits)
-        found = np.where(counted[below], product + made.dtype.min - made.zero_point[0], low)
-        return np.moveaxis(np.clip(found, low, high), -1, axis)
+        # Nothing is negative, so a half that is added before a shift rounds ties away from zero.
+        product = (_doubling_high(exponentials[below], inverse) + (1 << (bits - 1))) >> bits
+        found = np.minimum(product + low, high)
+        return found if axis == -1 else np.moveaxis(found, -1, axis)
 
     return compute
 
@@ -97,11 +95,16 @@ def _exp_on_last_quarter(a: Array) -> Array:
     return constant + _doubling_high(x + series, constant)
 
 
-def _inverses(a: Array) -> Array:
-    """1 / (1 + a) for every element; numbers by themselves are faster than arrays of few."""
-    if a.size > FEW:
-        return _one_over_one_plus_x(a)
-    return np.array([_one_over_one_plus_x(int(entry)) for entry in a.flat], np.int64).reshape(a.shape)
+def _inverse(total: int) -> tuple[int, int]:
+    """1 / total, with its first bit before the point, and how far that bit was from the 32nd."""
+    headroom = 32 - total.bit_length()
+    return _one_over_one_plus_x((total << headroom) - (1 << 31)), headroom
+
+
+def _inverses(total: Array) -> tuple[Array, Array]:
+    """The same for every element."""
+    headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
+    return _one_over_one_plus_x(np.left_shift(total, headroom) - (1 << 31)), headroom
 
 
 def _one_over_one_plus_x(a: Integers) -> Integers:

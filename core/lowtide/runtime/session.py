@@ -30,8 +30,9 @@ class Session:
     """A model ready to run.
 
     Args:
-        model: the model; Q/DQ pairs run as the float operations they are, not fused into integer kernels,
-            so that results do not depend on the integer instructions of the machine.
+        model: the model, or its bytes where it would be held twice; Q/DQ pairs run as the float operations
+            they are, not fused into integer kernels, so that results do not depend on the integer
+            instructions of the machine.
         optimize: let ONNX Runtime rewrite the graph; results of different levels differ in the last bits.
         disabled: names of optimizers to leave out.
 
@@ -40,7 +41,7 @@ class Session:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, *, optimize: bool = True, disabled: Iterable[str] = ()
+        self, model: onnx.ModelProto | bytes, *, optimize: bool = True, disabled: Iterable[str] = ()
     ) -> None:
         options = _ort.SessionOptions()
         options.intra_op_num_threads = 1
@@ -50,18 +51,20 @@ class Session:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         level = _ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-        self.output_names: tuple[str, ...] = tuple(output.name for output in model.graph.output)
+        data = model if isinstance(model, bytes) else model.SerializeToString()
         try:
             self._session = _ort.InferenceSession(
-                model.SerializeToString(),
+                data,
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=list(disabled),
             )
         except Exception as error:
             raise ModelError(
-                f"ONNX Runtime does not take the network: {error}", place=model.graph.name
+                f"ONNX Runtime does not take the network: {error}",
+                place="" if isinstance(model, bytes) else model.graph.name,
             ) from error
+        self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; releases the GIL.

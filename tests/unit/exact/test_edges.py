@@ -84,3 +84,15 @@ const %w: float32[1, 1200] ~ int8(scale=1) = [{weights}]
 return %y
 """)
     assert [difference(graph, arithmetic, seed) for seed in range(6)] == [""] * 6
+
+
+@pytest.mark.parametrize("arithmetic", ["shift", "multiplier", "float32"])
+def test_a_matrix_with_a_scale_per_channel_is_multiplied_as_integers(arithmetic: str) -> None:
+    graph = network("""
+input %x: float32[4, 5] ~ uint8(scale=1)
+const %w: float32[5, 2] ~ int8(scale=[0.25, 0.125], axis=1) = [127, 126, 127, 127, 126, 125, 124, 1, 2, 3]
+%y: float32[4, 2] ~ int16(scale=2) = MatMul(%x, %w)
+return %y
+""")
+    # Sums that end in one half of a code are many, and only integers round them as the device does.
+    assert [difference(graph, arithmetic, seed) for seed in range(20)] == [""] * 20

@@ -35,6 +35,19 @@ def test_a_model_that_onnx_runtime_does_not_take_is_refused() -> None:
     assert caught.value.place == "net"
 
 
+def test_a_model_in_bytes_runs_as_the_model_does() -> None:
+    model = to_model(weights(), quantized=True)
+    feeds = {"x": np.ones((1, 64), np.float32)}
+    expected, found = Session(model).run(feeds), Session(model.SerializeToString()).run(feeds)
+    assert list(found) == ["y"]
+    np.testing.assert_array_equal(found["y"], expected["y"])
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    with pytest.raises(ModelError, match="ONNX Runtime does not take the network"):
+        Session(b"no model")
+
+
 @pytest.mark.parametrize(
     "feeds",
     [{}, {"wrong": np.ones(2, np.float32)}, {"x": np.ones(3, np.float32)}, {"x": np.ones(2, np.int32)}],
