@@ -29,7 +29,7 @@ ROUNDS = 2
 PASSES = 14.0
 """Runs of the network for each calibration frame after which no further round begins."""
 
-MOST_PASSES = 26.0
+MOST_PASSES = 24.0
 """The same, after which no further plan of the front is finished."""
 
 TRUSTS = (0.0, 0.5, 1.0)
