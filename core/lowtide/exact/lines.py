@@ -9,6 +9,7 @@ Integers and codes are counted from a middle, since numbers are rounded the less
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 
 import attrs
@@ -25,6 +26,9 @@ SLOPES = (0, 1, -1, 2, -2)
 
 PLACES = (0.5, 0.3, 0.7)
 """Offsets that are tried, as shares of what is possible without rounding."""
+
+KEPT = 512
+"""Lines that are kept, one for each layer."""
 
 LARGEST_SHIFTED = 61
 """Bits of int64 that products may take."""
@@ -79,6 +83,15 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
         bounds: no integer is larger, int64 ``[channels]``.
         double: whether the shift is a second rounding, see `lowtide.exact.fixedpoint`.
     """
+    # A compile builds many sessions of networks that differ in a few layers.
+    parts = (array.astype(np.int64).tobytes() for array in (by.mantissa, by.shift, bounds))
+    return _found(*parts, highest, double)
+
+
+@lru_cache(maxsize=KEPT)
+def _found(mantissa: bytes, shift: bytes, most_of: bytes, highest: int, double: bool) -> Line | None:
+    mantissas, shifts, bounds = (np.frombuffer(part, np.int64) for part in (mantissa, shift, most_of))
+    by = Multiplier(mantissas, shifts)
     begins = begins_of(by, highest, bounds, double=double)
     if begins is None:
         return None
