@@ -150,9 +150,11 @@ FULL = Report(
         ),
     ),
     front=(
-        FrontPoint(latency_ms=2.5, error_db=41.0, label="all", chosen=False, number=3),
-        FrontPoint(latency_ms=1.0, error_db=14.0, label="nothing", chosen=False, number=1),
-        FrontPoint(latency_ms=1.25, error_db=28.125, label="2 layers [a, b]", chosen=True, number=2),
+        FrontPoint(latency_ms=2.5, error_db=41.0, label="all", chosen=False, number=3, measured=False),
+        FrontPoint(latency_ms=1.0, error_db=14.0, label="nothing", chosen=False, number=1, measured=True),
+        FrontPoint(
+            latency_ms=1.25, error_db=28.125, label="2 layers [a, b]", chosen=True, number=2, measured=True
+        ),
     ),
     passes=(
         PassReport(

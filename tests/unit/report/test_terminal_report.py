@@ -155,7 +155,14 @@ def test_findings_beyond_the_first_are_counted() -> None:
 
 def test_of_a_long_front_the_ends_and_the_chosen_point_are_shown() -> None:
     front = tuple(
-        FrontPoint(latency_ms=float(i + 1), error_db=10.0 + i, label=f"point {i}", chosen=i == 37, number=i)
+        FrontPoint(
+            latency_ms=float(i + 1),
+            error_db=10.0 + i,
+            label=f"point {i}",
+            chosen=i == 37,
+            number=i,
+            measured=True,
+        )
         for i in reversed(range(100))
     )
     text = rendered(render_report(attrs.evolve(FULL, front=front)), 80)
