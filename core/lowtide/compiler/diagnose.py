@@ -68,13 +68,12 @@ def check_findings(kind: type[Diagnosis], said: Iterable[object], view: Diagnosi
 def view_of(c: Compilation) -> DiagnosisView:
     """A finished compilation as diagnoses see it; measures where the noise of the worst layers comes from."""
     assert c.measurement is not None  # noqa: S101 - the caller measures before
-    assert c.source is not None  # noqa: S101 - the caller has frames
     errors = {error.layer: error for error in c.measurement.layers}
     worst = rank(errors.values())
     parts = measure_parts(
         c.reference,
         c.graph,
-        c.source.select(c.options.measure_frames),
+        c.measured_frames(),
         errors,
         wanted={cost.layer for cost in worst},
         progress=c.clock.progress.advance,

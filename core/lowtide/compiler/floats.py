@@ -39,6 +39,7 @@ def quantize_float(c: Compilation) -> None:
     missing = [name for name in values if name not in known]
     recipe = _recipe(c, known, missing)
     bench = workbench(c, recipe, known, missing)
+    c.judges = bench.held_out.frames if bench.held_out is not None else None
     question = with_oracle(c, bench, recipe, ask(c))
     plan = choose(c, question)
     oracle = question.oracle

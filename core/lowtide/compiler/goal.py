@@ -57,7 +57,7 @@ class FigureGoal(Goal):
             metric = c.request.registry.load(MetricSpec, self._gate.name)
             found = evaluate(c.prepared, fixed, c.source, [metric], progress=c.clock.progress.advance)
             return found.figures[self._gate.name][1]
-        frames = c.source.select(c.options.measure_frames)
+        frames = c.measured_frames()
         plain = Session(to_model(c.prepared, quantized=False))
         sums = [ErrorSum() for _ in c.prepared.outputs]
         pairs = zip(

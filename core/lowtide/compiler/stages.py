@@ -54,6 +54,7 @@ class Compilation:
         encodings: what was known before calibration.
         trials: what the recipe tried.
         search_passes: what a search for widths cost, in runs of the network for each calibration frame.
+        judges: the frames that the recipe held out; ``None`` where it tried nothing.
         imported: the network as it stood in the model file.
         findings: why the worst layers lose accuracy.
     """
@@ -82,6 +83,7 @@ class Compilation:
     solved: SolveRequest | None = None
     trials: list[Trial] = attrs.field(factory=list[Trial])
     search_passes: float | None = None
+    judges: DataSource | None = None
     measurement: Measurement | None = None
     agreement: Agreement | None = None
     findings: tuple[Finding, ...] = ()
@@ -248,6 +250,11 @@ class Compilation:
             )
         return self.source
 
+    def measured_frames(self) -> DataSource:
+        """The frames that errors are measured on: none that were learned from, where there are others."""
+        assert self.source is not None  # noqa: S101 - the caller checks
+        return (self.judges or self.source).select(self.options.measure_frames)
+
     def measure(self) -> None:
         """Compare with the float network, layer by layer, as the device computes.
 
@@ -255,8 +262,7 @@ class Compilation:
         against tensors before they were scaled every error would be that of the scaling. Outputs are compared
         with the prepared network, so that what conditioning has changed counts as error.
         """
-        assert self.source is not None  # noqa: S101 - the caller checks
-        frames = self.source.select(self.options.measure_frames)
+        frames = self.measured_frames()
         known, progress = spans(self.graph, self.ranges), self.clock.progress.advance
         if self.is_float or not quantized_activations(self.graph):
             self.measurement = measure_layers(
@@ -277,14 +283,13 @@ class Compilation:
 
     def verify(self) -> None:
         """Compare what the device computes, integer by integer, with the emulation and the float network."""
-        assert self.source is not None  # noqa: S101 - the caller checks
         device = self.device
         self.agreement = measure_agreement(
             self.prepared,
             self.graph,
             device.profile,
             sorted(device.on_host),
-            self.source.select(self.options.measure_frames),
+            self.measured_frames(),
             progress=self.clock.progress.advance,
         )
         for layer in self.agreement.suspicious:
