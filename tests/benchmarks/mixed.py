@@ -111,7 +111,7 @@ class Exhaustive(PrecisionStrategy):
         assert problem.oracle is not None
         assert problem.budget is not None
         choice = Choice(problem, problem.costs, problem.uniform(8))
-        ranked = sorted(_plans(choice, problem), key=problem.oracle.error)
+        ranked = sorted(choice.full(problem.budget.ms, DRAWN), key=problem.oracle.error)
         measured = [problem.oracle.measured(plan) for plan in ranked[:FINISHED]]
         own = problem.oracle.measured(found)
         print(
@@ -119,33 +119,6 @@ class Exhaustive(PrecisionStrategy):
             f"search {10 * -math.log10(own):.2f} dB, noise {own / min(measured):.3f} x"
         )
         return found
-
-
-def _plans(choice: Choice, problem: PrecisionProblem) -> list[PrecisionPlan]:
-    """Plans under the budget to which nothing can be added: of a small network all."""
-    assert problem.costs is not None
-    assert problem.budget is not None
-    room = problem.budget.ms - problem.costs.narrow_ms
-    random = np.random.default_rng(7)
-    values: dict[bytes, Array] = {}
-    for _ in range(DRAWN):
-        full = _filled(choice, random.permutation(len(choice.names)), room)
-        values[full.astype(np.int8).tobytes()] = full
-    return [choice.plan(found) for found in values.values()]
-
-
-def _filled(choice: Choice, order: Array, room: float) -> Array:
-    """Raise one width after the other as long as the budget lasts."""
-    values = choice.lowest.copy()
-    for at in order:
-        raised = values.copy()
-        raised[at] = 1
-        for group, weights in choice.dragged:
-            if group == at:
-                raised[weights] = 1
-        if np.all(raised <= choice.highest) and choice.added_ms(raised) <= room:
-            values = raised
-    return values
 
 
 def made_network() -> tuple[Graph, Array]:
