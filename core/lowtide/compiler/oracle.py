@@ -230,11 +230,13 @@ class MeasuringOracle(Oracle):
         return self._ground
 
     def _journal_file(self, narrow: Graph, wide: Graph) -> Path | None:
-        cache, fingerprint = self.c.request.cache, self._search_frames().fingerprint()
-        if cache is None or fingerprint is None:
+        cache = self.c.request.cache
+        # Finished networks are measured on other frames than widths where an option says so.
+        searched, every = self._search_frames().fingerprint(), self._source().fingerprint()
+        if cache is None or searched is None or every is None:
             return None
         graphs = (print_graph(graph) for graph in (self.c.prepared, narrow, wide))
-        key = _digest("\n".join((str(FORMAT), VERSION, fingerprint, *graphs)))
+        key = _digest("\n".join((str(FORMAT), VERSION, searched, every, *graphs)))
         return cache.folder / "search" / key[:2] / f"{key}.jsonl"
 
     # --- runs ---

@@ -291,7 +291,7 @@ class CompileOptions:
         "search_frames",
         Kind.INT,
         None,
-        "frames that a search for widths measures on; default: a quarter",
+        "frames that a search for widths measures on; default: those held out",
         minimum=1,
     )
     prepare: str | None = option("prepare", Kind.TEXT, None, "pipeline that prepares the network")
