@@ -17,8 +17,8 @@ import numpy as np
 
 import lowtide
 from lowtide.compiler.run import session_of
-from lowtide.ir import Array
-from lowtide.measure import ErrorSum, judged
+from lowtide.ir import Array, Graph
+from lowtide.measure import ErrorSum
 
 Outputs = Mapping[str, Array]
 SQNR_FRAMES = 100
@@ -58,8 +58,8 @@ class Network:
 
 def sqnr(network: Network, result: lowtide.CompileResult, mode: Any) -> float:
     """10 log10(sum f^2 / sum (f - q)^2) of logits or raw outputs, in dB, the mean over outputs."""
-    plain = session_of(judged(result.reference), "float")
-    fixed = session_of(judged(result.graph), mode, result.device)
+    plain = session_of(_before_softmax(result.reference), "float")
+    fixed = session_of(_before_softmax(result.graph), mode, result.device)
     source = result.graph.inputs[0].name
     sums: list[ErrorSum] = []
     for x, _ in itertools.islice(network.test(), SQNR_FRAMES):
@@ -69,6 +69,20 @@ def sqnr(network: Network, result: lowtide.CompileResult, mode: Any) -> float:
         for total, (real, made) in zip(sums, pairs, strict=True):
             total.add(real, made)
     return float(np.mean([total.sqnr_db for total in sums]))
+
+
+def _before_softmax(graph: Graph) -> Graph:
+    """The network without a Softmax at its end, as other tools are measured."""
+    made = graph.clone()
+    makers = [value.producer for value in made.outputs]
+    made.set_outputs(
+        [
+            maker.value(0) if maker is not None and maker.op == "Softmax" else value
+            for value, maker in zip(made.outputs, makers, strict=True)
+        ]
+    )
+    made.prune()
+    return made
 
 
 def networks(data: Path) -> dict[str, Network]:

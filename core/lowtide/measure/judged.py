@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from lowtide.ir import Graph, Value
 
-SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
+SQUASHING = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
+"""They make probabilities of logits."""
+
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """They only move numbers."""
 
 
 def judged(graph: Graph) -> Graph:
-    """A copy of a network without the Softmax in front of its outputs, so that it ends with logits.
+    """A copy of a network that ends with logits instead of probabilities, and with the parts of a Concat.
 
-    Noise by signal of probabilities says little: the frames whose class is uncertain make nearly all of the
-    noise, so a few of them decide, and where a class is certain every error is hidden. Logits count every
-    frame. Networks that share layers in front of two such outputs have one output less.
+    Noise by signal of probabilities says little: the frames whose class is uncertain, or that show an object
+    at all, make nearly all of the noise or of the signal, so a few of them decide, and where a class is
+    certain every error is hidden. Logits count every frame. Where a Concat joins boxes with scores, the boxes
+    have nearly all of the energy, so that nothing would be seen of the scores. Networks that share layers in
+    front of two such outputs have one output less.
     """
     made = graph.clone()
     made.set_outputs(judged_values(made))
@@ -24,14 +28,22 @@ def judged(graph: Graph) -> Graph:
 
 def judged_values(graph: Graph) -> tuple[Value, ...]:
     """The outputs of `judged`, in the network itself."""
-    return tuple(dict.fromkeys(_logits(value) for value in graph.outputs))
+    return tuple(dict.fromkeys(part for value in graph.outputs for part in _parts(value)))
 
 
-def _logits(output: Value) -> Value:
-    """What the Softmax in front of an output reads; the output itself where there is none."""
-    value = output
-    while value.producer is not None and value.producer.op in MOVES:
-        value = value.producer.value(0)
-    maker = value.producer
-    found = maker.value(0) if maker is not None and maker.op in SOFTMAX else output
-    return output if found.producer is None else found
+def _parts(value: Value) -> tuple[Value, ...]:
+    """What is judged instead of a value; the value itself where it is neither squashed nor joined."""
+    moved = value
+    while moved.producer is not None and moved.producer.op in MOVES:
+        moved = moved.producer.value(0)
+    maker = moved.producer
+    if maker is None:
+        return (value,)
+    if maker.op in SQUASHING:
+        logits = maker.value(0)
+        return (value,) if logits.producer is None else (logits,)
+    if maker.op == "Concat":
+        read = [part for part in maker.inputs if part is not None]
+        if all(part.producer is not None for part in read):
+            return tuple(found for part in read for found in _parts(part))
+    return (value,)

@@ -118,7 +118,7 @@ class ChooseRanges(Pass):
         few = range(0, len(values.frames), max(1, len(values.frames) // FEW))
         power = request.rule.activation_scale == "power-of-two"
         narrowed = 0
-        for group in groups_of(graph, request):
+        for group in reversed(groups_of(graph, request)):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
@@ -131,6 +131,8 @@ class ChooseRanges(Pass):
             if after != before:
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
+                held = Range(*params(group, after, request).range)
+                values.clips.update({value: held for value in group.roots})
         return PassOutcome(False, {"narrowed": narrowed, "frames": len(values.frames)})
 
     def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:

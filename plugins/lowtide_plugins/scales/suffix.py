@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from lowtide.calibrate import Range
 from lowtide.data import DataSource
-from lowtide.ir import Array, DType, Graph, Node, TensorType, Value, layers
+from lowtide.ir import Array, Constant, DType, Graph, Node, TensorType, Value, layers
 from lowtide.measure import judged_values
 from lowtide.runtime import Session, in_flight, to_model
 
@@ -25,6 +26,10 @@ class Values:
         count: how many evenly spread ones are run.
         memory: how many bytes their activations, of which those that leave a layer are kept, may take;
             there are fewer frames where they would take more, but at least one.
+
+    Attributes:
+        clips: between which numbers tensors behind a changed one are held: what they cut off is no error of
+            that one.
     """
 
     def __init__(self, graph: Graph, frames: DataSource, count: int, memory: int) -> None:
@@ -38,6 +43,7 @@ class Values:
         for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
             self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
         self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
+        self.clips: dict[Value, Range] = {}
         self._last: Suffix | None = None
 
     def signals(self, frames: Sequence[int]) -> list[float]:
@@ -49,7 +55,7 @@ class Values:
 
         The last one is kept, since it takes longer to make one than to run it on a few frames.
         """
-        if self._last is None or self._last.changed != tuple(changed):
+        if self._last is None or self._last.changed != tuple(changed) or self._last.clips != self.clips:
             self._last = Suffix(self, changed)
         return self._last
 
@@ -65,6 +71,7 @@ class Suffix:
     def __init__(self, values: Values, changed: Sequence[Value]) -> None:
         self.values = values
         self.changed = tuple(changed)
+        self.clips = dict(values.clips)
         graph, fixed = values.graph, set(changed)
         reached = set(changed)
         nodes: list[Node] = []
@@ -74,9 +81,11 @@ class Suffix:
                 reached.update(value for value in node.outputs if value not in fixed)
         self.outputs = [value for value in values.outputs if value in reached]
         computed = [value for value in self.outputs if value not in fixed]
-        part = part_of(fixed, nodes, computed)
+        part = part_of(fixed, nodes, computed, self.clips)
         self.reads = tuple(value.name for value in part.inputs)
         self.session = Session(to_model(part, quantized=False)) if computed else None
+        self.clipped = not self.clips.keys().isdisjoint(reached - fixed)
+        self._wanted: dict[int, Mapping[str, Array]] = {}
 
     def error(self, change: Change, frames: Sequence[int] | None = None) -> float:
         """Noise by signal of the outputs, the mean over all of the network, when elements change.
@@ -94,11 +103,9 @@ class Suffix:
         """The same from what the changed tensors hold instead, by number of the frame, then by name."""
         noise = dict.fromkeys(self.values.outputs, 0.0)
         for at, instead in made.items():
-            values = self.values.frames[at]
-            feeds = {name: np.ascontiguousarray(instead.get(name, values.get(name))) for name in self.reads}
-            results = {**instead, **(self.session.run(feeds) if self.session else {})}
+            results, wanted = self._run(at, instead), self._without(at)
             for output in self.outputs:
-                noise[output] += _energy(results[output.name].astype(np.float32) - values[output.name])
+                noise[output] += _energy(results[output.name].astype(np.float32) - wanted[output.name])
         signals = self.values.signals(tuple(made))
         ratios = [
             noise[output] / signal
@@ -107,11 +114,28 @@ class Suffix:
         ]
         return math.fsum(ratios) / len(ratios) if ratios else 0.0
 
+    def _without(self, at: int) -> Mapping[str, Array]:
+        """The outputs when nothing changes."""
+        values = self.values.frames[at]
+        if not self.clipped:
+            return values
+        if at not in self._wanted:
+            self._wanted[at] = self._run(at, {value.name: values[value.name] for value in self.changed})
+        return self._wanted[at]
 
-def part_of(fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> Graph:
-    """Nodes as a network of their own, which is fed what they read."""
+    def _run(self, at: int, instead: Mapping[str, Array]) -> Mapping[str, Array]:
+        values = self.values.frames[at]
+        feeds = {name: np.ascontiguousarray(instead.get(name, values.get(name))) for name in self.reads}
+        return {**instead, **(self.session.run(feeds) if self.session else {})}
+
+
+def part_of(
+    fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value], clips: Mapping[Value, Range] | None = None
+) -> Graph:
+    """Nodes as a network of their own, which is fed what they read, and holds some tensors between limits."""
     part = Graph("part")
     twins: dict[Value, Value] = {}
+    limits = {value: span for value, span in (clips or {}).items() if value not in fixed}
     for node in nodes:
         for value in node.inputs:
             if value is None or value in twins:
@@ -122,13 +146,20 @@ def part_of(fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value]) 
                 twins[value] = part.add_input(value.name, TensorType(value.type.dtype, value.type.shape))
         inputs = [None if value is None else twins[value] for value in node.inputs]
         named = [
-            (f"{value.name}_computed" if value in fixed else value.name, TensorType(value.type.dtype, None))
+            (f"{value.name}_computed" if value in fixed or value in limits else value.name, TensorType(value.type.dtype, None))
             for value in node.outputs
         ]
         made = part.add_node(node.op, inputs, named, node.attributes)
-        twins.update(
-            (old, new) for old, new in zip(node.outputs, made.outputs, strict=True) if old not in fixed
-        )
+        for old, new in zip(node.outputs, made.outputs, strict=True):
+            if old in limits:
+                ends = [
+                    part.add_constant(f"{old.name}_{name}", Constant.of(np.asarray(end, np.float32)))
+                    for name, end in (("low", limits[old].min), ("high", limits[old].max))
+                ]
+                kind = (old.name, TensorType(old.type.dtype, None))
+                twins[old] = part.add_node("Clip", [new, *ends], [kind]).output
+            elif old not in fixed:
+                twins[old] = new
     part.set_outputs([twins[value] for value in outputs])
     part.prune()
     return part
