@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -16,8 +17,8 @@ from lowtide.quantize.solve import SolveRequest
 from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
 from lowtide_plugins.scales.suffix import Values
 
-FEW = 4
-"""Frames on which a narrower range has to be better before all are looked at."""
+GLANCE = 4
+"""One frame in so many is searched on; what is best there has to be better on all."""
 
 PATIENCE = 2
 """How many narrower ranges in a row may be worse before the search ends."""
@@ -115,19 +116,19 @@ class ChooseRanges(Pass):
         if ctx.frames is None or ctx.ranges is None:
             raise PassError("needs calibration frames", place=self.name)
         values = Values(graph, ctx.frames, self.frames, self.memory << 20)
-        few = range(0, len(values.frames), max(1, len(values.frames) // FEW))
+        few = range(0, len(values.frames), GLANCE)
         power = request.rule.activation_scale == "power-of-two"
         narrowed = 0
+        # From the outputs on, so that a range is not kept wide for what is cut off behind it anyway.
         for group in reversed(groups_of(graph, request)):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
-            # A glance at some frames tells where a search over all of them is worth its time.
             glance = Trial(values, group, before, request, 0.0, few)
             after = self._search(before, group, glance.cost, power=power)
             if after != before:
                 trial = Trial(values, group, before, request, self.unseen)
-                after = self._search(before, group, trial.cost, power=power)
+                after = self._refine(before, after, trial.cost, power=power)
             if after != before:
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
@@ -160,4 +161,21 @@ class ChooseRanges(Pass):
                 if error >= best:
                     break
                 chosen, best = span, error
+        return chosen if best < first * (1 - self.gain) else before
+
+    def _refine(self, before: Range, found: Range, cost: Callable[[Range], float], *, power: bool) -> Range:
+        """Widen what a glance found, or narrow it, as long as that is better, and hold it against `before`."""
+        step = 0.5 if power else self.step
+        first = cost(before)
+        chosen, best = found, cost(found)
+        for factor in (1 / step, step):
+            start, moved = chosen, chosen
+            while True:
+                moved = Range(max(moved.min * factor, before.min), min(moved.max * factor, before.max))
+                error = cost(moved) if moved not in {start, before} else math.inf
+                if error >= best:
+                    break
+                chosen, best = moved, error
+            if chosen != start:
+                break
         return chosen if best < first * (1 - self.gain) else before

@@ -17,6 +17,10 @@ Change = Callable[[Array], Array]
 """What a tensor holds instead of what it does."""
 
 
+LEAST = 4
+"""So many frames are run even where they take more memory than they should, up to as many times of it."""
+
+
 class Values:
     """The activations of a float network on a few frames, and the error of its outputs when some change.
 
@@ -25,7 +29,8 @@ class Values:
         frames: where the frames come from.
         count: how many evenly spread ones are run.
         memory: how many bytes their activations, of which those that leave a layer are kept, may take;
-            there are fewer frames where they would take more, but at least one.
+            there are fewer frames where they would take more, but at least one. Up to `LEAST` frames may take
+            `LEAST` times of it.
 
     Attributes:
         clips: between which numbers tensors behind a changed one are held: what they cut off is no error of
@@ -38,7 +43,10 @@ class Values:
         session = Session(to_model(graph, quantized=False, outputs=made))
         (first,) = frames.select(1).frames()
         size = sum(array.nbytes for array in (*first.feeds.values(), *session.run(first.feeds).values()))
-        chosen = frames.select(max(1, min(count, memory // max(size, 1))))
+        fit = memory // max(size, 1)
+        if fit < LEAST:
+            fit = min(LEAST, LEAST * memory // max(size, 1))
+        chosen = frames.select(max(1, min(count, fit)))
         self.frames: list[dict[str, Array]] = []
         for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
             self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
