@@ -88,6 +88,10 @@ class ChooseRanges(Pass):
     little below zero is also tried without its negative part, since unsigned codes are twice as fine. A range
     is replaced only if the error falls by more than `gain`; 16-bit tensors keep theirs.
 
+    Tensors are gone through from the outputs to the input. What is cut off behind a tensor, by a range that
+    has been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept wider than what
+    it gives. A search on every fourth of the frames finds a range, and all frames widen or narrow it further.
+
     Precondition: the pipeline ``scales``; calibration frames are given.
 
     Attributes:
@@ -133,7 +137,7 @@ class ChooseRanges(Pass):
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
                 held = Range(*params(group, after, request).range)
-                values.clips.update({value: held for value in group.roots})
+                values.clips.update(dict.fromkeys(group.roots, held))
         return PassOutcome(False, {"narrowed": narrowed, "frames": len(values.frames)})
 
     def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:
@@ -164,7 +168,7 @@ class ChooseRanges(Pass):
         return chosen if best < first * (1 - self.gain) else before
 
     def _refine(self, before: Range, found: Range, cost: Callable[[Range], float], *, power: bool) -> Range:
-        """Widen what a glance found, or narrow it, as long as that is better, and hold it against `before`."""
+        """Widen what a glance found, or narrow it, as long as that is better; then hold it against `before`."""
         step = 0.5 if power else self.step
         first = cost(before)
         chosen, best = found, cost(found)

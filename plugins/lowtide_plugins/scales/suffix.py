@@ -138,7 +138,10 @@ class Suffix:
 
 
 def part_of(
-    fixed: set[Value], nodes: Sequence[Node], outputs: Sequence[Value], clips: Mapping[Value, Range] | None = None
+    fixed: set[Value],
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    clips: Mapping[Value, Range] | None = None,
 ) -> Graph:
     """Nodes as a network of their own, which is fed what they read, and holds some tensors between limits."""
     part = Graph("part")
@@ -154,7 +157,10 @@ def part_of(
                 twins[value] = part.add_input(value.name, TensorType(value.type.dtype, value.type.shape))
         inputs = [None if value is None else twins[value] for value in node.inputs]
         named = [
-            (f"{value.name}_computed" if value in fixed or value in limits else value.name, TensorType(value.type.dtype, None))
+            (
+                f"{value.name}_computed" if value in fixed or value in limits else value.name,
+                TensorType(value.type.dtype, None),
+            )
             for value in node.outputs
         ]
         made = part.add_node(node.op, inputs, named, node.attributes)

@@ -25,12 +25,26 @@ NETWORK = """graph "net" {{
             ["logits"],
         ),
         ("%y: float32[1, 4] = Softmax(%logits) {axis=1}", "%y, %logits", ["logits"]),
-        ("%y: float32[1, 4] = Sigmoid(%logits)", "%y", ["y"]),
+        ("%y: float32[1, 4] = Sigmoid(%logits)", "%y", ["logits"]),
+        (
+            (
+                "%boxes: float32[1, 4] = Abs(%x)\n  %p: float32[1, 4] = Sigmoid(%logits)\n"
+                "  %both: float32[1, 8] = Concat(%boxes, %p) {axis=1}\n"
+                "  %y: float32[8, 1] = Transpose(%both) {perm=[1, 0]}"
+            ),
+            "%y",
+            ["boxes", "logits"],
+        ),
+        (
+            "%p: float32[1, 4] = Sigmoid(%logits)\n  %y: float32[1, 8] = Concat(%x, %p) {axis=1}",
+            "%y",
+            ["y"],
+        ),
         ("%y: float32[1, 4] = Flatten(%logits) {axis=1}", "%y", ["y"]),
         ("%y: float32[1, 4] = Softmax(%x) {axis=1}", "%y", ["y"]),
     ],
 )
-def test_a_network_is_judged_by_what_its_last_softmax_reads(
+def test_a_network_is_judged_by_logits_and_by_the_parts_that_it_joins(
     body: str, outputs: str, wanted: list[str]
 ) -> None:
     graph = parse_graph(NETWORK.format(body=body, outputs=outputs))
@@ -38,4 +52,6 @@ def test_a_network_is_judged_by_what_its_last_softmax_reads(
     assert [value.name for value in judged(graph).outputs] == wanted
     assert [value.name for value in judged_values(graph)] == wanted
     assert graph == before
-    assert not any(node.op.endswith("Softmax") for node in judged(graph)) or wanted == ["y"]
+    assert wanted == ["y"] or not any(
+        node.op in {"Softmax", "LogSoftmax", "Sigmoid"} for node in judged(graph)
+    )

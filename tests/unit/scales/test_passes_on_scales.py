@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lowtide
+from lowtide.calibrate import Range
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import input_specs, session_of
 from lowtide.data import DataSource, open_data
@@ -138,11 +139,13 @@ def test_rules_with_multipliers_leave_nothing_to_choose() -> None:
     assert "more than shifts" in run.refusals[0]
 
 
-def gated(scales: str, target: str, kind: int, rare: slice = slice(None)) -> QuantParams:
+def gated(
+    scales: str, target: str, kind: int, rare: slice = slice(None), element: float = -100
+) -> QuantParams:
     """The codes of the operand of x * sigmoid(x), whose far negative numbers become 0."""
     random = np.random.default_rng(0)
     frames = random.normal(size=(12, 2, 8, 8)).astype(np.float32) * 3
-    frames[rare, 0, 0, 0] = -100
+    frames[rare, 0, 0, 0] = element
     result = lowtide.compile(
         parse_graph(GATED),
         target=target,
@@ -174,9 +177,55 @@ def test_what_becomes_nothing_is_clipped(target: str, kind: int) -> None:
 def test_elements_that_were_missed_can_be_kept() -> None:
     # One of twelve frames has it, and it is not the one that is run.
     rare = slice(6, 7)
-    whole = gated("", "generic", 4, rare)
-    assert gated("choose-ranges{frames=1 unseen=0}", "generic", 4, rare).range[0] > -90
-    assert gated("choose-ranges{frames=1 unseen=1000000}", "generic", 4, rare) == whole
+    whole = gated("", "generic", 4, rare, 100)
+    assert gated("choose-ranges{frames=1 unseen=0}", "generic", 4, rare, 100).range[1] < 90
+    kept = gated("choose-ranges{frames=1 unseen=1000000}", "generic", 4, rare, 100)
+    assert kept.range[1] == pytest.approx(whole.range[1], rel=0.01)
+
+
+TWICE = """
+graph "twice" {
+  input %x: float32[1, 1, 16, 16]
+  const %w: float32[1, 1, 1, 1] = [1.0]
+  const %v: float32[1, 1, 1, 1] = [0.5]
+  %a: float32[1, 1, 16, 16] = Conv(%x, %w)
+  %b: float32[1, 1, 16, 16] = Conv(%a, %v)
+  %s: float32[1, 1, 16, 16] = Sigmoid(%b)
+  %y: float32[1, 1, 16, 16] = Conv(%s, %w)
+  return %y
+}
+"""
+
+
+def test_a_range_is_not_kept_for_what_is_cut_off_behind_it() -> None:
+    # A sigmoid of more than 6 is 1 in 8 bits, so that one tensor is cut there, and with it the one in front.
+    random = np.random.default_rng(3)
+    frames = np.abs(random.normal(size=(8, 1, 16, 16))).astype(np.float32)
+    frames[:, 0, 0, :4] = 500
+    options = {"weights": "", "calibrator": "minmax", "condition": "", "measure_frames": 1}
+    before, after = (
+        lowtide.compile(
+            parse_graph(TWICE),
+            target="tda4vm",
+            data=frames,
+            registry=REGISTRY,
+            options={**options, "scales": scales},
+        )
+        for scales in ("", "choose-ranges")
+    )
+    assert before.ranges["a"].max == pytest.approx(500)
+    assert after.ranges["b"].max < 20
+    assert after.ranges["a"].max < 40
+
+
+def test_limits_behind_a_tensor_are_no_error_of_it() -> None:
+    graph = parse_graph(TWICE)
+    frames = np.random.default_rng(4).normal(size=(2, 1, 16, 16)).astype(np.float32)
+    values = Values(graph, open_data(frames, input_specs(graph)), 2, 1 << 30)
+    first, second = graph.values["a"], graph.values["b"]
+    values.clips = {second: Range(0.0, 0.0)}
+    assert values.behind([first]).error(lambda array: array * np.float32(0.5)) == 0
+    assert values.behind([second]).error(lambda array: array * np.float32(0.5)) > 1e-3
 
 
 def test_only_tensors_of_16_bits_get_headroom() -> None:
@@ -209,6 +258,16 @@ def test_fewer_frames_are_kept_where_memory_is_short() -> None:
     result = compiled("")
     assert len(Values(result.reference, calibration(result), 5, 1 << 30).frames) == 5
     assert len(Values(result.reference, calibration(result), 5, 1).frames) == 1
+
+
+def test_a_few_frames_may_take_more_than_their_memory() -> None:
+    result = compiled("")
+    values = Values(result.reference, calibration(result), 1, 1 << 30)
+    size = sum(array.nbytes for array in values.frames[0].values())
+    assert [
+        len(Values(result.reference, calibration(result), 16, room).frames)
+        for room in (8 * size, 2 * size, size, size // 2, size // 4)
+    ] == [8, 4, 4, 2, 1]
 
 
 def test_a_part_of_the_network_gives_what_the_whole_gives() -> None:
