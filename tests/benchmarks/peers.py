@@ -33,8 +33,8 @@ OPSET = 13
 """The first one with a scale for each channel."""
 
 
-class Frames(quantization.CalibrationDataReader):  # type: ignore[misc]  # it ships no types
-    """Calibration frames one by one."""
+class Frames:
+    """Calibration frames one by one, as ONNX Runtime asks for them."""
 
     def __init__(self, name: str, frames: Any) -> None:
         self.feeds = iter([{name: frame[None]} for frame in frames])
@@ -64,11 +64,11 @@ def quantized(model: onnx.ModelProto, frames: Any, method: str) -> bytes:
         plain, ready, made = (str(Path(folder) / name) for name in ("plain.onnx", "ready.onnx", "made.onnx"))
         onnx.save(model, plain)
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
-        name = onnxruntime.InferenceSession(ready).get_inputs()[0].name
+        reader: Any = Frames(onnxruntime.InferenceSession(ready).get_inputs()[0].name, frames)
         quantization.quantize_static(
             ready,
             made,
-            Frames(name, frames),
+            reader,
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
