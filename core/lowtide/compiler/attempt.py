@@ -183,6 +183,8 @@ class Workbench:
             weight_scales=scales,
         )
         runs = before + self._run("scales", text, graph, context)
+        if begun is not None and start == (chosen, scales):
+            return attrs.evolve(begun, changed=False)
         solved = SolveRequest(
             target=c.target,
             rule=c.rule,
@@ -206,9 +208,8 @@ class Workbench:
             graph=graph,
             runs=runs,
             diagnostics=diagnostics,
-            changed=begun is None or start != (chosen, scales),
         )
-        if not settings.weights or not made.changed:
+        if not settings.weights:
             return made
         return attrs.evolve(self.extend(made, settings.weights), changed=True)
 

@@ -30,6 +30,9 @@ PLACES = (0.5, 0.3, 0.7)
 KEPT = 512
 """Lines that are kept, one for each layer."""
 
+BLOCK = 16
+"""Channels that are looked at together, so that what is known of them stays close to the processor."""
+
 LARGEST_SHIFTED = 61
 """Bits of int64 that products may take."""
 
@@ -53,25 +56,24 @@ class Line:
 
 @attrs.frozen(eq=False)
 class Begins:
-    """Where codes begin, by code and channel, all ``[codes, channels]``.
+    """Where codes begin, by channel and code, all but `reached` ``[channels, codes]``.
 
     Attributes:
         codes: int64, ascending.
         first: int64, the smallest integer that gives the code or a higher one.
-        counts: bool, whether the integer can come up.
+        reached: how many codes can come up, int64 ``[channels]``; behind these the last one is repeated.
     """
 
     codes: Array
     first: Array
-    counts: Array
+    reached: Array
 
-    def of(self, channels: Array) -> Begins:
-        """Those of some channels."""
-        return Begins(self.codes[:, channels], self.first[:, channels], self.counts[:, channels])
-
-    def less(self, middle: Array, centre: Array) -> Begins:
-        """Counted from elsewhere."""
-        return Begins(self.codes - middle, self.first - centre, self.counts)
+    def less(self, channels: Array, middle: Array, centre: Array) -> Begins:
+        """Those of some channels, counted from elsewhere."""
+        codes, first = self.codes[channels], self.first[channels]
+        codes -= middle[:, np.newaxis]
+        first -= centre[:, np.newaxis]
+        return Begins(codes, first, self.reached[channels])
 
 
 def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line | None:
@@ -91,12 +93,24 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
 @lru_cache(maxsize=KEPT)
 def _found(mantissa: bytes, shift: bytes, most_of: bytes, highest: int, double: bool) -> Line | None:
     mantissas, shifts, bounds = (np.frombuffer(part, np.int64) for part in (mantissa, shift, most_of))
-    by = Multiplier(mantissas, shifts)
+    lines: list[Line] = []
+    for start in range(0, mantissas.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        line = _line(Multiplier(mantissas[block], shifts[block]), highest, bounds[block], double=double)
+        if line is None:
+            return None
+        lines.append(line)
+    fields = (attrs.astuple(line, recurse=False) for line in lines)
+    return Line(*(np.concatenate(parts) for parts in zip(*fields, strict=True)))
+
+
+def _line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line | None:
+    """The same for a few channels."""
     begins = begins_of(by, highest, bounds, double=double)
     if begins is None:
         return None
     real = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
-    reached = begins.counts.sum(axis=0)
+    reached = begins.reached
     factor, offset = (np.zeros(real.shape, np.float32) for _ in range(2))
     centre, middle = (np.zeros(real.shape, np.int64) for _ in range(2))
     left = np.flatnonzero(reached)
@@ -105,14 +119,13 @@ def _found(mantissa: bytes, shift: bytes, most_of: bytes, highest: int, double: 
         centre[left] = np.rint(middle[left] / real[left])
         factor[left] = real[left].astype(np.float32)
         factor[left] += slope * np.spacing(factor[left])
-        seen = begins.of(left).less(middle[left], centre[left])
+        seen = begins.less(left, middle[left], centre[left])
         least, most = _between(seen, factor[left])
         # A multiple of the last bit of the factor, so that sums of products are integers of it.
         unit = np.spacing(factor[left]).astype(np.float64)
         offset[left] = np.rint((least + place * (most - least)) / unit) * unit
-        possible = np.flatnonzero(least < most)
-        holds = _holds(seen.of(possible), factor[left[possible]], offset[left[possible]])
-        left = np.delete(left, possible[holds])
+        holds = (least < most) & _holds(seen, factor[left], offset[left])
+        left = left[~holds]
         if not left.size:
             return Line(factor, offset, centre, middle)
     return None
@@ -120,31 +133,41 @@ def _found(mantissa: bytes, shift: bytes, most_of: bytes, highest: int, double: 
 
 def begins_of(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Begins | None:
     """Where codes begin; ``None`` where int64 does not hold it. Arguments are those of `find_line`."""
-    behind = 31 - by.shift
+    behind = (31 - by.shift).reshape((-1, 1))
     if behind.max(initial=0) + highest.bit_length() > LARGEST_SHIFTED or behind.min(initial=1) < 1:
         return None
-    codes = np.arange(1, highest + 1, dtype=np.int64).reshape((-1, 1))
-    begin = ((2 * codes - 1) << (behind - 1)) - (np.where(by.shift < 0, 1 << 30, 0) if double else 0)
-    first = np.minimum(-(-begin // np.maximum(by.mantissa, 1)), bounds + 1)
-    return Begins(np.broadcast_to(codes, first.shape), first, (first <= bounds) & (by.mantissa > 0))
+    codes = np.arange(1, highest + 1, dtype=np.int64)
+    begin = (2 * codes - 1) << (behind - 1)
+    if double:
+        begin -= np.where(behind > 31, 1 << 30, 0)
+    first = -(-begin // np.maximum(by.mantissa, 1).reshape((-1, 1)))
+    reached = np.where(by.mantissa > 0, (first <= bounds.reshape((-1, 1))).sum(axis=1), 0)
+    last = np.maximum(reached, 1).reshape((-1, 1))
+    return Begins(np.minimum(codes, last), np.minimum(first, np.take_along_axis(first, last - 1, 1)), reached)
 
 
 def _between(begins: Begins, factor: Array) -> tuple[Array, Array]:
     """Between what offsets codes begin where they should, were nothing rounded."""
-    wide, half = factor.astype(np.float64), begins.codes - 0.5
-    least = np.where(begins.counts, half - wide * begins.first, -np.inf).max(axis=0)
-    most = np.where(begins.counts, half - wide * (begins.first - 1), np.inf).min(axis=0)
+    wide, half = factor.astype(np.float64)[:, np.newaxis], begins.codes - 0.5
+    first = begins.first.astype(np.float64)
+    least: Array = (half - wide * first).max(axis=1)
+    most: Array = (half - wide * (first - 1)).min(axis=1)
     return least, most
 
 
 def _holds(begins: Begins, factor: Array, offset: Array) -> Array:
     """Whether every code begins where it should, with the product rounded before the sum or not."""
+    factor, offset = factor[:, np.newaxis], offset[:, np.newaxis]
     unit = np.spacing(factor)
     mantissa, rest = ((array / unit.astype(np.float64)).astype(np.int64) for array in (factor, offset))
-    holds: Array = np.full(factor.shape, True)
-    for integers, reached in ((begins.first, True), (begins.first - 1, False)):
+
+    def both(integers: Array) -> tuple[Array, Array]:
+        """What is rounded, the offset added to the rounded product and to the whole one."""
         twice = integers.astype(np.float32) * factor + offset
-        once = (mantissa * integers + rest).astype(np.float32) * unit
-        for made in (twice, once):
-            holds &= np.all(((np.rint(made) >= begins.codes) == reached) | ~begins.counts, axis=0)
+        return twice, (mantissa * integers + rest).astype(np.float32) * unit
+
+    codes = begins.codes.astype(np.float32)
+    begun = np.rint(np.minimum(*both(begins.first))) >= codes
+    begun &= np.rint(np.maximum(*both(begins.first - 1))) < codes
+    holds: Array = begun.all(axis=1)
     return holds
