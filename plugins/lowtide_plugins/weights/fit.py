@@ -31,9 +31,11 @@ MANY, PLENTY = 1024, 16
 FEWEST = 4
 """Rows by inputs that it takes to learn weights from."""
 
-STRENGTHS = (0.01, 0.1, 1.0)
+STRENGTHS = (1.0, 0.1, 0.01)
 """How much weights may be held where they were, by the mean moment."""
 
+CHEAP_INPUTS = 64
+"""Up to so many inputs of an output every strength is tried, whatever the one before it was worth."""
 
 SILU = (-6.0, math.inf)
 FLAT = {
@@ -180,7 +182,7 @@ class Evidence:
                 bias = mean_of(target) - np.einsum("gok,gk->go", weights, self.mean)
                 bias = bias if self.has_bias else np.zeros_like(bias)
                 target = self._moved(products(self.fixed, weights), bias)
-            weights = self._solve(slice(None), target, self.moments, level)
+            weights = self._solve(self._cross(self.fixed, target), self.moments, level)
         return weights
 
     def _moved(self, made: Array, bias: Array) -> Array:
@@ -192,24 +194,32 @@ class Evidence:
     def _alike(self) -> tuple[Array, Array]:
         return self.window.alike(self.target)
 
-    def _solve(self, rows: slice, target: Array, moments: Array, level: float) -> Array:
-        """The weights for some rows, at one strength."""
+    def _cross(self, vectors: Array, target: Array) -> Array:
+        """E[(t - E t) x'], float64 ``[groups, outputs, K]``."""
+        # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
+        centred = target
+        if self.has_bias:
+            centred = target - mean_of(target)[:, np.newaxis].astype(np.float32)
+        cross: Array = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64)
+        cross /= vectors.shape[1]
+        return cross
+
+    def _solve(self, cross: Array, moments: Array, level: float) -> Array:
+        """The weights at one strength."""
         size = self.weights.shape[2]
         hold = level * np.trace(moments, axis1=1, axis2=2) / size + 1e-12
         hold = hold.reshape(-1, 1, 1)
-        vectors, wanted = self.fixed[:, rows], target[:, rows]
-        # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
-        centred = wanted
-        if self.has_bias:
-            centred = wanted - mean_of(wanted)[:, np.newaxis].astype(np.float32)
-        cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
         matrix = moments + hold * np.eye(size)
         wanted_by: Array = (cross + hold * self.weights).transpose(0, 2, 1)
         solved = cast(Array, np.linalg.solve(matrix, wanted_by))
         return solved.transpose(0, 2, 1)
 
     def _strength(self) -> float | None:
-        """How much to hold weights, ``None`` for entirely."""
+        """How much to hold weights, ``None`` for entirely.
+
+        With many inputs, where it takes long, a strength is tried only if the next stronger one was better
+        than all before it.
+        """
         half = self.count // 2
         if self.count < FEWEST * self.weights.shape[2]:
             return None
@@ -229,9 +239,15 @@ class Evidence:
             lost -= shown
             return float(np.vdot(lost, lost))
 
-        found: list[tuple[float, float | None]] = [(miss(self.weights), None)]
-        found += [(miss(self._solve(first, self.target, moments, level)), level) for level in STRENGTHS]
-        return min(found, key=lambda entry: entry[0])[1]
+        cross = self._cross(vectors, self.target[:, first])
+        best, least = None, miss(self.weights)
+        for level in STRENGTHS:
+            found = miss(self._solve(cross, moments, level))
+            if found < least:
+                best, least = level, found
+            elif self.weights.shape[2] > CHEAP_INPUTS:
+                break
+        return best
 
 
 def mean_of(vectors: Array) -> Array:
