@@ -132,7 +132,10 @@ def _line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line 
 
 
 def begins_of(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Begins | None:
-    """Where codes begin; ``None`` where int64 does not hold it. Arguments are those of `find_line`."""
+    """Where codes begin; ``None`` where int64 does not hold it. Arguments are those of `find_line`.
+
+    `bounds` may also be one for all.
+    """
     behind = (31 - by.shift).reshape((-1, 1))
     if behind.max(initial=0) + highest.bit_length() > LARGEST_SHIFTED or behind.min(initial=1) < 1:
         return None
@@ -169,5 +172,4 @@ def _holds(begins: Begins, factor: Array, offset: Array) -> Array:
     codes = begins.codes.astype(np.float32)
     begun = np.rint(np.minimum(*both(begins.first))) >= codes
     begun &= np.rint(np.maximum(*both(begins.first - 1))) < codes
-    holds: Array = begun.all(axis=1)
-    return holds
+    return np.asarray(begun.all(axis=1))

@@ -227,6 +227,8 @@ def _steps_are_exact(by: Multiplier, factor: Array, offset: Array, bound: float,
 
     Between these integers nothing can go wrong, since the result never falls with x.
     """
+    if window.high < 1:
+        return True
     flat = Multiplier(by.mantissa.reshape(-1), by.shift.reshape(-1))
     begins = begins_of(flat, window.high, np.asarray(bound, np.int64), double=True)
     if begins is None:
