@@ -208,6 +208,40 @@ def test_of_a_network_that_is_lost_weights_are_tried_first_and_nothing_counts_th
     ]
 
 
+@pytest.mark.parametrize(("bare", "chosen"), [(1.6, False), (1.5, True)])
+def test_weights_of_a_lost_network_are_chosen_anew_only_for_a_conditioned_one_that_has_lost_less(
+    registry: Registry, bare: float, chosen: bool
+) -> None:
+    begun = compilation(registry, USE)
+    steps = [parse_step(f"try {text}") for text in ("condition shake", "weights shake")]
+    errors = iter((1.6, 0.04, bare, 0.02))
+    run = ("condition", SimpleNamespace(outcome=SimpleNamespace(changed=True)))
+    extended: list[Settings] = []
+
+    def extend(start: Any, text: str) -> Any:
+        settings = start.settings.with_step("weights", text)
+        extended.append(settings)
+        return attrs.make_class("Made", ["settings", "base", "plan", "changed"])(
+            settings, SimpleNamespace(runs=()), None, changed=True
+        )
+
+    bench: Any = SimpleNamespace(
+        held_out=(),
+        compilation=begun,
+        error=lambda _: next(errors),
+        extend=extend,
+        condition=lambda _: SimpleNamespace(runs=(run,)),
+        quantize=lambda base, settings, _: SimpleNamespace(base=base, settings=settings),
+    )
+    start: Any = SimpleNamespace(settings=Settings())
+    _, (weights, condition) = improved(begun, bench, start, steps)
+    assert weights.kept
+    assert condition.kept is chosen
+    assert condition.after == (0.02 if chosen else 0.04)
+    anew = [Settings(condition="shake", weights="shake")] if chosen else []
+    assert extended == [Settings(weights="shake"), *anew]
+
+
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:
     with pytest.raises(PassError, match="computes something else"):
         compilation(registry, f"{USE}; use condition shake")
