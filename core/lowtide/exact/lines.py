@@ -30,7 +30,7 @@ PLACES = (0.5, 0.3, 0.7)
 KEPT = 512
 """Lines that are kept, one for each layer."""
 
-BLOCK = 16
+BLOCK = 32
 """Channels that are looked at together, so that what is known of them stays close to the processor."""
 
 LARGEST_SHIFTED = 61
@@ -68,12 +68,14 @@ class Begins:
     first: Array
     reached: Array
 
-    def less(self, channels: Array, middle: Array, centre: Array) -> Begins:
-        """Those of some channels, counted from elsewhere."""
-        codes, first = self.codes[channels], self.first[channels]
-        codes -= middle[:, np.newaxis]
-        first -= centre[:, np.newaxis]
-        return Begins(codes, first, self.reached[channels])
+    def of(self, channels: Array) -> Begins:
+        """Those of some channels."""
+        return Begins(self.codes[channels], self.first[channels], self.reached[channels])
+
+    def less(self, middle: Array, centre: Array) -> Begins:
+        """Counted from elsewhere."""
+        codes, first = self.codes - middle[:, np.newaxis], self.first - centre[:, np.newaxis]
+        return Begins(codes, first, self.reached)
 
 
 def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line | None:
@@ -93,42 +95,44 @@ def find_line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> L
 @lru_cache(maxsize=KEPT)
 def _found(mantissa: bytes, shift: bytes, most_of: bytes, highest: int, double: bool) -> Line | None:
     mantissas, shifts, bounds = (np.frombuffer(part, np.int64) for part in (mantissa, shift, most_of))
-    lines: list[Line] = []
-    for start in range(0, mantissas.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        line = _line(Multiplier(mantissas[block], shifts[block]), highest, bounds[block], double=double)
-        if line is None:
+    real = np.ldexp(mantissas.astype(np.float64), (shifts - 31).astype(np.int32))
+    line = Line(
+        *(np.zeros(real.shape, np.float32) for _ in range(2)),
+        *(np.zeros(real.shape, np.int64) for _ in range(2)),
+    )
+    first, *others = product(MIDDLES, SLOPES, PLACES)
+    rest: list[Array] = []
+    for start in range(0, real.size, BLOCK):
+        block = np.arange(start, min(start + BLOCK, real.size))
+        begins = begins_of(Multiplier(mantissas[block], shifts[block]), highest, bounds[block], double=double)
+        if begins is None:
             return None
-        lines.append(line)
-    fields = (attrs.astuple(line, recurse=False) for line in lines)
-    return Line(*(np.concatenate(parts) for parts in zip(*fields, strict=True)))
+        block, begins = block[begins.reached > 0], begins.of(begins.reached > 0)
+        rest.append(block[~_tried(line, block, real, begins, *first)])
+    left = np.concatenate(rest) if rest else np.arange(0)
+    begins = begins_of(Multiplier(mantissas[left], shifts[left]), highest, bounds[left], double=double)
+    for choice in others:
+        if not left.size or begins is None:
+            break
+        fails = ~_tried(line, left, real, begins, *choice)
+        left, begins = left[fails], begins.of(fails)
+    return None if left.size else line
 
 
-def _line(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Line | None:
-    """The same for a few channels."""
-    begins = begins_of(by, highest, bounds, double=double)
-    if begins is None:
-        return None
-    real = np.ldexp(by.mantissa.astype(np.float64), (by.shift - 31).astype(np.int32))
-    reached = begins.reached
-    factor, offset = (np.zeros(real.shape, np.float32) for _ in range(2))
-    centre, middle = (np.zeros(real.shape, np.int64) for _ in range(2))
-    left = np.flatnonzero(reached)
-    for away, slope, place in product(MIDDLES, SLOPES, PLACES):
-        middle[left] = np.maximum(reached[left] // 2 + away, 0)
-        centre[left] = np.rint(middle[left] / real[left])
-        factor[left] = real[left].astype(np.float32)
-        factor[left] += slope * np.spacing(factor[left])
-        seen = begins.less(left, middle[left], centre[left])
-        least, most = _between(seen, factor[left])
-        # A multiple of the last bit of the factor, so that sums of products are integers of it.
-        unit = np.spacing(factor[left]).astype(np.float64)
-        offset[left] = np.rint((least + place * (most - least)) / unit) * unit
-        holds = (least < most) & _holds(seen, factor[left], offset[left])
-        left = left[~holds]
-        if not left.size:
-            return Line(factor, offset, centre, middle)
-    return None
+def _tried(line: Line, at: Array, real: Array, begins: Begins, away: int, slope: int, place: float) -> Array:  # noqa: PLR0917
+    """Set the line of some channels, and whether it holds there."""
+    middle = np.maximum(begins.reached // 2 + away, 0)
+    centre = np.rint(middle / real[at]).astype(np.int64)
+    factor = real[at].astype(np.float32)
+    factor += slope * np.spacing(factor)
+    seen = begins.less(middle, centre)
+    least, most = _between(seen, factor)
+    # A multiple of the last bit of the factor, so that sums of products are integers of it.
+    unit = np.spacing(factor).astype(np.float64)
+    offset = (np.rint((least + place * (most - least)) / unit) * unit).astype(np.float32)
+    line.factor[at], line.offset[at], line.centre[at], line.middle[at] = factor, offset, centre, middle
+    holds: Array = (least < most) & _holds(seen, factor, offset)
+    return holds
 
 
 def begins_of(by: Multiplier, highest: int, bounds: Array, *, double: bool) -> Begins | None:
