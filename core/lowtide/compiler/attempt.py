@@ -40,6 +40,7 @@ class Conditioned:
     Attributes:
         graph: weights that brought codes keep them.
         reference: the same in float.
+        known: what passes keep between attempts that are made of it.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Conditioned:
     collected: Collected | None
     runs: Runs
     diagnostics: Diagnostics
+    known: dict[object, object] = attrs.field(factory=dict[object, object])
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -230,6 +232,7 @@ class Workbench:
             plan=attempt.plan,
             request=request,
             device=self.device(attempt.base),
+            known=attempt.base.known,
         )
         runs = self._run("weights", text, graph, context)
         return attrs.evolve(

@@ -7,6 +7,7 @@ positions of the same frames.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import cached_property
 from typing import cast
@@ -102,6 +103,32 @@ def _flat(value: Value) -> tuple[float, float]:
     return FLAT.get(readers.pop(), (-math.inf, math.inf)) if len(readers) == 1 else (-math.inf, math.inf)
 
 
+@attrs.frozen(eq=False)
+class Rows:
+    """What a layer reads and what it is to give, at the positions of which a sequence has the target.
+
+    Attributes:
+        codes: what the quantized layer multiplies as it is kept, ``[groups, rows, K]``.
+        target: what the float layer gives before its activation, float32 ``[rows, C_out]``.
+    """
+
+    codes: Array
+    target: Array
+
+    @classmethod
+    def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands) -> Rows:
+        """Sample what a layer is about to read."""
+        node = layer.nodes[0]
+        rows = sequence.targets[node.output.name]
+        return cls(_vectors(node, sequence, operands.activation, rows), sequence.target(node.output))
+
+    def digest(self) -> bytes:
+        """Of every bit."""
+        found = hashlib.sha256(self.codes.reshape(-1).data)
+        found.update(self.target.reshape(-1).data)
+        return found.digest()
+
+
 @attrs.frozen(eq=False, slots=False)
 class Evidence:
     """What a layer reads in both networks, and what it is to give.
@@ -125,16 +152,13 @@ class Evidence:
     has_bias: bool
 
     @classmethod
-    def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands, real: Array) -> Evidence:
-        """Sample what a layer is about to read, at the positions of which the sequence has the target."""
-        node = layer.nodes[0]
+    def of(cls, rows: Rows, layer: Layer, operands: MacOperands, real: Array) -> Evidence:
+        """What rows tell of a layer with some real weights."""
+        node, quant = layer.nodes[0], operands.activation.type.quant
         weights = grouped(node, real)
         groups, _, size = weights.shape
-        value, rows = operands.activation, sequence.targets[node.output.name]
-        quant = value.type.quant
-        fixed = _vectors(node, sequence, value, rows)
-        fixed = fixed if quant is None else dequantize(fixed, quant)
-        target = sequence.target(node.output).reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
+        fixed = rows.codes if quant is None else dequantize(rows.codes, quant)
+        target = rows.target.reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
         has_bias = node.op != "MatMul"
         mean = mean_of(fixed) if has_bias else np.zeros((groups, size))
         return cls(
