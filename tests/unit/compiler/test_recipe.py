@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lowtide
+from lowtide.compiler import attempt
 from lowtide.compiler.held_out import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
@@ -24,6 +25,7 @@ from lowtide.ir import Constant, Graph, print_graph
 from lowtide.options import CompileOptions, OptionLayer
 from lowtide.passes import Pass, PassContext, PassOutcome
 from lowtide.plugin import PassSpec, Provider, Registry, discover, hookimpl
+from lowtide.quantize.solve import solve
 from support import CALIBRATION, MODEL
 
 USE = "use calibrator minmax"
@@ -171,6 +173,22 @@ def test_a_step_that_helps_is_kept_and_its_passes_are_in_the_pipelines(registry:
         "widen-ranges",
         "widen-ranges{by=0.015625}",
     ]
+
+
+def test_a_step_on_scales_that_changes_none_is_not_solved_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[Graph] = []
+
+    def noted(graph: Graph, request: Any) -> None:
+        solved.append(graph)
+        solve(graph, request)
+
+    monkeypatch.setattr(attempt, "solve", noted)
+    found = compilation(registry, f"{USE}; try scales widen-ranges{{by=1}}; try scales widen-ranges{{by=2}}")
+    assert len(solved) == 2
+    assert not found.trials[0].kept
+    assert found.trials[0].after == found.trials[0].before
 
 
 def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) -> None:
