@@ -40,6 +40,7 @@ class Conditioned:
     Attributes:
         graph: weights that brought codes keep them.
         reference: the same in float.
+        known: what passes keep between attempts that are made of it.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Conditioned:
     collected: Collected | None
     runs: Runs
     diagnostics: Diagnostics
+    known: dict[object, object] = attrs.field(factory=dict[object, object])
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -183,6 +185,8 @@ class Workbench:
             weight_scales=scales,
         )
         runs = before + self._run("scales", text, graph, context)
+        if begun is not None and start == (chosen, scales):
+            return attrs.evolve(begun, changed=False)
         solved = SolveRequest(
             target=c.target,
             rule=c.rule,
@@ -206,9 +210,8 @@ class Workbench:
             graph=graph,
             runs=runs,
             diagnostics=diagnostics,
-            changed=begun is None or start != (chosen, scales),
         )
-        if not settings.weights or not made.changed:
+        if not settings.weights:
             return made
         return attrs.evolve(self.extend(made, settings.weights), changed=True)
 
@@ -229,6 +232,7 @@ class Workbench:
             plan=attempt.plan,
             request=request,
             device=self.device(attempt.base),
+            known=attempt.base.known,
         )
         runs = self._run("weights", text, graph, context)
         return attrs.evolve(

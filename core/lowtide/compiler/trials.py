@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.compiler.attempt import Attempt, Workbench
-from lowtide.compiler.recipe import Step
+from lowtide.compiler.recipe import Settings, Step
 
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
@@ -30,7 +30,7 @@ class Trial:
     Attributes:
         step: its text.
         before: noise by signal of the outputs without it.
-        after: with it; the same where it changed nothing.
+        after: with it; the same where it changed nothing, or was not worth choosing weights for.
         kept: whether it stays.
         seconds: of wall time.
     """
@@ -40,6 +40,14 @@ class Trial:
     after: float
     kept: bool
     seconds: float
+
+
+@attrs.frozen
+class Begun:
+    """How the network was quantized before anything was tried, and its error."""
+
+    settings: Settings
+    error: float
 
 
 def improved(
@@ -54,6 +62,7 @@ def improved(
     best, done = attempt, list[Trial]()
     with c.clock.stage("try"):
         error = bench.error(attempt)
+    begun = Begun(attempt.settings, error)
     kept = False
     for number, step in enumerate(_in_order(trials, error)):
         if step.otherwise and kept:
@@ -61,7 +70,7 @@ def improved(
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
         c.clock.progress.advance(number, len(trials))
-        made = attempted(bench, best, step)
+        made = attempted(bench, best, step, begun)
         with c.clock.stage("try"):
             after = bench.error(made) if made.changed else error
         kept = made.changed and after * LEAST_GAIN < min(error, LOST)
@@ -85,7 +94,7 @@ def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
     return [*first, *(step for group in groups if group is not first for step in group)]
 
 
-def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
+def attempted(bench: Workbench, best: Attempt, step: Step, begun: Begun) -> Attempt:
     """An attempt with one more step; as much as possible is taken over."""
     settings = best.settings.with_step(step.stage, step.text)
     match step.stage:
@@ -99,7 +108,16 @@ def attempted(bench: Workbench, best: Attempt, step: Step) -> Attempt:
             base = bench.condition(settings.condition)
             if not any(run.outcome.changed for _, run in base.runs[len(best.base.runs) :]):
                 return attrs.evolve(best, changed=False)
-            return bench.quantize(base, settings, best.plan)
+            plain = attrs.evolve(best.settings, weights="")
+            if begun.error < LOST or best.settings == plain or plain != begun.settings:
+                return bench.quantize(base, settings, best.plan)
+            # Weights were chosen for a lost network: they are chosen anew only for one that has lost less.
+            made = bench.quantize(base, attrs.evolve(settings, weights=""), best.plan)
+            with bench.compilation.clock.stage("try"):
+                after = bench.error(made)
+            if after * LEAST_GAIN >= begun.error:
+                return attrs.evolve(best, changed=False)
+            return attrs.evolve(bench.extend(made, settings.weights), changed=True)
 
 
 def decibels(error: float) -> float:

@@ -227,14 +227,18 @@ def _steps_are_exact(by: Multiplier, factor: Array, offset: Array, bound: float,
 
     Between these integers nothing can go wrong, since the result never falls with x.
     """
+    if window.high < 1:
+        return True
     flat = Multiplier(by.mantissa.reshape(-1), by.shift.reshape(-1))
     begins = begins_of(flat, window.high, np.asarray(bound, np.int64), double=True)
     if begins is None:
         return False
-    first, factors, offsets = begins.first, factor.reshape(-1), offset.reshape(-1)
-    above = np.floor(first * factors + offsets) >= begins.codes
-    below = np.floor((first - 1) * factors + offsets) < begins.codes
-    return bool(np.all(above & below | ~begins.counts))
+    some = begins.reached > 0
+    first, codes = begins.first[some], begins.codes[some]
+    factors, offsets = (array.reshape((-1, 1))[some] for array in (factor, offset))
+    above = np.floor(first * factors + offsets) >= codes
+    below = np.floor((first - 1) * factors + offsets) < codes
+    return bool(np.all(above & below))
 
 
 def _rounded_twice(b: Builder, found: Accumulator, by: Multiplier, window: Window) -> str:

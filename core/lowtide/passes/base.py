@@ -64,6 +64,8 @@ class PassContext:
             channel; to be filled in place between calibrating and solving.
         request: the rules and ranges that the graph was quantized by.
         device: how the device rounds and what runs on the host, for exact execution.
+        known: what passes keep for further runs on networks that are made of the same float graph, where a
+            recipe tries several. A result must not depend on it, so a key says all that an entry depends on.
     """
 
     diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
@@ -79,6 +81,7 @@ class PassContext:
     request: SolveRequest | None = None
     plan: PrecisionPlan | None = None
     device: Device | None = None
+    known: dict[object, object] = attrs.field(factory=dict[object, object])
 
 
 @attrs.frozen(kw_only=True)

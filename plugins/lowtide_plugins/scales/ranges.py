@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import attrs
@@ -11,11 +12,12 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.errors import PassError
-from lowtide.ir import Graph
+from lowtide.ir import Graph, Value
 from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide.quantize.operands import MAC_OPS
 from lowtide.quantize.solve import SolveRequest
 from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
-from lowtide_plugins.scales.suffix import Values
+from lowtide_plugins.scales.suffix import Suffix, Values
 
 GLANCE = 4
 """One frame in so many is searched on; what is best there has to be better on all."""
@@ -28,6 +30,18 @@ STEPS = 20
 
 SIGNED = 0.5
 """A negative end above this share of the positive one is tried without: unsigned codes are twice as fine."""
+
+HOPELESS = 100.0
+"""How many times the noise that finer codes take out of a tensor clipping may add to it.
+
+No tensor of 11 real networks gained at the outputs beyond 75.
+"""
+
+LINEAR = MAC_OPS | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "ReduceMean", "Sub"}
+"""What does not hide what is clipped, as a function does that is flat there."""
+
+Move = Callable[[Range, float], Range]
+"""A range made narrower by a factor."""
 
 
 class Trial:
@@ -51,12 +65,31 @@ class Trial:
         unseen: float,
         frames: Sequence[int] | None = None,
     ) -> None:
+        self.values = values
         self.frames = range(len(values.frames)) if frames is None else frames
-        self.suffix = values.behind(group.roots)
         self.arrays = [values.frames[at][root.name] for at in self.frames for root in group.roots]
         self.elements = sum(array.size for array in self.arrays)
         self.group, self.whole, self.request, self.unseen = group, whole, request, unseen
         self.sensitivity = 0.0
+
+    @cached_property
+    def suffix(self) -> Suffix:
+        """What is behind the group; made late, since that takes longer than a look at the group."""
+        return self.values.behind(self.group.roots)
+
+    def hopeless(self, span: Range) -> bool:
+        """Whether what a range clips is so much that nothing behind it has to run."""
+        readers = [node for value in self.group.members for node in value.users]
+        if any(node.op not in LINEAR for node in readers):
+            return False
+        behind = [node.output for node in readers]
+        if any(made in self.values.clips for value in behind for made in (value, *_made_of(value))):
+            return False
+        quant, whole = (params(self.group, each, self.request) for each in (span, self.whole))
+        low, high = quant.range
+        clipped = (array - np.clip(array, low, high) for array in self.arrays)
+        lost = sum(float(np.vdot(part, part)) for part in clipped)
+        return lost > HOPELESS * self.elements * (whole.scale[0] ** 2 - quant.scale[0] ** 2) / 12
 
     def cost(self, span: Range) -> float:
         """The error of the outputs, and what elements at the ends of the whole range would add to it."""
@@ -129,6 +162,8 @@ class ChooseRanges(Pass):
             if before.min == before.max or group.bits != 8:
                 continue
             glance = Trial(values, group, before, request, 0.0, few)
+            if all(map(glance.hopeless, self._nearest(before, group, power=power))):
+                continue
             after = self._search(before, group, glance.cost, power=power)
             if after != before:
                 trial = Trial(values, group, before, request, self.unseen)
@@ -140,14 +175,19 @@ class ChooseRanges(Pass):
                 values.clips.update(dict.fromkeys(group.roots, held))
         return PassOutcome(False, {"narrowed": narrowed, "frames": len(values.frames)})
 
+    def _nearest(self, before: Range, group: Group, *, power: bool) -> Iterable[Range]:
+        """The ranges that a search begins with, and ends with where none of them is better."""
+        step = 0.5 if power else self.step
+        for move in _moves(before, group):
+            yield from (move(before, step**count) for count in range(1, PATIENCE + 1))
+        if _may_be_unsigned(before, group):
+            yield Range(0.0, before.max)
+
     def _search(self, before: Range, group: Group, cost: Callable[[Range], float], *, power: bool) -> Range:
         step = 0.5 if power else self.step
         first = best = cost(before)
         chosen = before
-        moves: list[Callable[[Range, float], Range]] = [lambda r, f: Range(r.min * f, r.max * f)]
-        if group.asymmetric and before.min < 0 < before.max:
-            moves = [lambda r, f: Range(r.min * f, r.max), lambda r, f: Range(r.min, r.max * f)]
-        for move in moves:
+        for move in _moves(before, group):
             start, failed = chosen, 0
             for count in range(1, STEPS + 1):
                 span = move(start, step**count)
@@ -158,7 +198,7 @@ class ChooseRanges(Pass):
                     failed += 1
                 if failed >= PATIENCE:
                     break
-        if not group.asymmetric and before.min < 0 and -before.min < SIGNED * before.max:
+        if _may_be_unsigned(before, group):
             for count in range(STEPS):
                 span = Range(0.0, before.max * step**count)
                 error = cost(span)
@@ -168,7 +208,7 @@ class ChooseRanges(Pass):
         return chosen if best < first * (1 - self.gain) else before
 
     def _refine(self, before: Range, found: Range, cost: Callable[[Range], float], *, power: bool) -> Range:
-        """Widen what a glance found, or narrow it, as long as that is better; then hold it against `before`."""
+        """Widen what a glance found, or narrow it, as long as that is better; it has to beat `before`."""
         step = 0.5 if power else self.step
         first = cost(before)
         chosen, best = found, cost(found)
@@ -183,3 +223,19 @@ class ChooseRanges(Pass):
             if chosen != start:
                 break
         return chosen if best < first * (1 - self.gain) else before
+
+
+def _moves(before: Range, group: Group) -> tuple[Move, ...]:
+    """Both ends, one after the other where there is a zero point between them."""
+    if group.asymmetric and before.min < 0 < before.max:
+        return (lambda r, f: Range(r.min * f, r.max)), (lambda r, f: Range(r.min, r.max * f))
+    return (lambda r, f: Range(r.min * f, r.max * f),)
+
+
+def _may_be_unsigned(before: Range, group: Group) -> bool:
+    return not group.asymmetric and before.min < 0 and -before.min < SIGNED * before.max
+
+
+def _made_of(value: Value) -> Iterable[Value]:
+    """What the nodes give that read a value."""
+    return (made for node in value.users for made in node.outputs)

@@ -16,7 +16,7 @@ from lowtide.quantize.operands import mac_operands, output_channels
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
-from lowtide_plugins.weights.fit import Evidence, rows_for
+from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
 from lowtide_plugins.weights.rows import NO_TWIN, as_rows, is_plain_product, original_weights
 from lowtide_plugins.weights.sequence import LayerSequence
 
@@ -114,7 +114,7 @@ class CalibrateBias(Pass):
         quant, codes = operands.weights.type.quant, operands.weights.constant
         assert quant is not None  # noqa: S101 - the caller checks
         assert codes is not None  # noqa: S101 - the caller checks
-        evidence = Evidence.of(sequence, layer, operands, real)
+        evidence = Evidence.of(Rows.of(sequence, layer, operands), layer, operands, real)
         stored = as_rows(node, dequantize(codes.array(), quant)).astype(np.float64)
         return evidence.bias_for(stored.reshape(evidence.weights.shape), rounds=self.rounds).reshape(-1)
 

@@ -7,6 +7,7 @@ positions of the same frames.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import cached_property
 from typing import cast
@@ -31,9 +32,11 @@ MANY, PLENTY = 1024, 16
 FEWEST = 4
 """Rows by inputs that it takes to learn weights from."""
 
-STRENGTHS = (0.01, 0.1, 1.0)
+STRENGTHS = (1.0, 0.1, 0.01)
 """How much weights may be held where they were, by the mean moment."""
 
+CHEAP_INPUTS = 64
+"""Up to so many inputs of an output every strength is tried, whatever the one before it was worth."""
 
 SILU = (-6.0, math.inf)
 FLAT = {
@@ -100,6 +103,32 @@ def _flat(value: Value) -> tuple[float, float]:
     return FLAT.get(readers.pop(), (-math.inf, math.inf)) if len(readers) == 1 else (-math.inf, math.inf)
 
 
+@attrs.frozen(eq=False)
+class Rows:
+    """What a layer reads and what it is to give, at the positions of which a sequence has the target.
+
+    Attributes:
+        codes: what the quantized layer multiplies as it is kept, ``[groups, rows, K]``.
+        target: what the float layer gives before its activation, float32 ``[rows, C_out]``.
+    """
+
+    codes: Array
+    target: Array
+
+    @classmethod
+    def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands) -> Rows:
+        """Sample what a layer is about to read."""
+        node = layer.nodes[0]
+        rows = sequence.targets[node.output.name]
+        return cls(_vectors(node, sequence, operands.activation, rows), sequence.target(node.output))
+
+    def digest(self) -> bytes:
+        """Of every bit."""
+        found = hashlib.sha256(self.codes.reshape(-1).data)
+        found.update(self.target.reshape(-1).data)
+        return found.digest()
+
+
 @attrs.frozen(eq=False, slots=False)
 class Evidence:
     """What a layer reads in both networks, and what it is to give.
@@ -123,16 +152,13 @@ class Evidence:
     has_bias: bool
 
     @classmethod
-    def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands, real: Array) -> Evidence:
-        """Sample what a layer is about to read, at the positions of which the sequence has the target."""
-        node = layer.nodes[0]
+    def of(cls, rows: Rows, layer: Layer, operands: MacOperands, real: Array) -> Evidence:
+        """What rows tell of a layer with some real weights."""
+        node, quant = layer.nodes[0], operands.activation.type.quant
         weights = grouped(node, real)
         groups, _, size = weights.shape
-        value, rows = operands.activation, sequence.targets[node.output.name]
-        quant = value.type.quant
-        fixed = _vectors(node, sequence, value, rows)
-        fixed = fixed if quant is None else dequantize(fixed, quant)
-        target = sequence.target(node.output).reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
+        fixed = rows.codes if quant is None else dequantize(rows.codes, quant)
+        target = rows.target.reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
         has_bias = node.op != "MatMul"
         mean = mean_of(fixed) if has_bias else np.zeros((groups, size))
         return cls(
@@ -180,7 +206,7 @@ class Evidence:
                 bias = mean_of(target) - np.einsum("gok,gk->go", weights, self.mean)
                 bias = bias if self.has_bias else np.zeros_like(bias)
                 target = self._moved(products(self.fixed, weights), bias)
-            weights = self._solve(slice(None), target, self.moments, level)
+            weights = self._solve(self._cross(self.fixed, target), self.moments, level)
         return weights
 
     def _moved(self, made: Array, bias: Array) -> Array:
@@ -192,24 +218,32 @@ class Evidence:
     def _alike(self) -> tuple[Array, Array]:
         return self.window.alike(self.target)
 
-    def _solve(self, rows: slice, target: Array, moments: Array, level: float) -> Array:
-        """The weights for some rows, at one strength."""
+    def _cross(self, vectors: Array, target: Array) -> Array:
+        """E[(t - E t) x'], float64 ``[groups, outputs, K]``."""
+        # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
+        centred = target
+        if self.has_bias:
+            centred = target - mean_of(target)[:, np.newaxis].astype(np.float32)
+        cross: Array = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64)
+        cross /= vectors.shape[1]
+        return cross
+
+    def _solve(self, cross: Array, moments: Array, level: float) -> Array:
+        """The weights at one strength."""
         size = self.weights.shape[2]
         hold = level * np.trace(moments, axis1=1, axis2=2) / size + 1e-12
         hold = hold.reshape(-1, 1, 1)
-        vectors, wanted = self.fixed[:, rows], target[:, rows]
-        # The mean is taken off one side only: of centred targets that of the vectors takes nothing away.
-        centred = wanted
-        if self.has_bias:
-            centred = wanted - mean_of(wanted)[:, np.newaxis].astype(np.float32)
-        cross = np.matmul(centred.transpose(0, 2, 1), vectors).astype(np.float64) / vectors.shape[1]
         matrix = moments + hold * np.eye(size)
         wanted_by: Array = (cross + hold * self.weights).transpose(0, 2, 1)
         solved = cast(Array, np.linalg.solve(matrix, wanted_by))
         return solved.transpose(0, 2, 1)
 
     def _strength(self) -> float | None:
-        """How much to hold weights, ``None`` for entirely."""
+        """How much to hold weights, ``None`` for entirely.
+
+        With many inputs, where it takes long, a strength is tried only if the next stronger one was better
+        than all before it.
+        """
         half = self.count // 2
         if self.count < FEWEST * self.weights.shape[2]:
             return None
@@ -229,9 +263,15 @@ class Evidence:
             lost -= shown
             return float(np.vdot(lost, lost))
 
-        found: list[tuple[float, float | None]] = [(miss(self.weights), None)]
-        found += [(miss(self._solve(first, self.target, moments, level)), level) for level in STRENGTHS]
-        return min(found, key=lambda entry: entry[0])[1]
+        cross = self._cross(vectors, self.target[:, first])
+        best, least = None, miss(self.weights)
+        for level in STRENGTHS:
+            found = miss(self._solve(cross, moments, level))
+            if found < least:
+                best, least = level, found
+            elif self.weights.shape[2] > CHEAP_INPUTS:
+                break
+        return best
 
 
 def mean_of(vectors: Array) -> Array:

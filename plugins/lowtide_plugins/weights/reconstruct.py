@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import ClassVar
 
 import attrs
@@ -16,7 +16,7 @@ from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import LARGE_BIAS, SPLIT_BIAS_LIMIT, requantize_bias
-from lowtide_plugins.weights.fit import Evidence, rows_for
+from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
 from lowtide_plugins.weights.importance import output_gains
 from lowtide_plugins.weights.rounding import round_steps
 from lowtide_plugins.weights.rows import (
@@ -28,6 +28,9 @@ from lowtide_plugins.weights.rows import (
 )
 from lowtide_plugins.weights.scales import ScaleChoice
 from lowtide_plugins.weights.sequence import LayerSequence
+
+RUNS = 4
+"""Results of so many runs are kept for those that follow."""
 
 SELDOM = 1e-4
 """Gain of an output that is never inside its window, beside one that always is."""
@@ -110,8 +113,11 @@ class Reconstruct(Pass):
             for layer in sequence.walk():
                 operands = chosen.get(layer.nodes[0].output.name)
                 if operands is not None:
-                    fit = LayerFit(self, layer, operands, ctx.request, gains)
+                    fit = LayerFit(self, layer, operands, ctx.request, gains, ctx.known)
                     changed += fit.improve(graph, ctx.reference, sequence)
+        own = [key for key, found in ctx.known.items() if isinstance(found, Fitted)]
+        for key in own[: -RUNS * len(chosen)]:
+            del ctx.known[key]
         return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals))
 
     def _count(self, graph: Graph) -> int:
@@ -146,43 +152,75 @@ def objection(node: Node, operands: MacOperands, reference: Graph, most: int) ->
 
 
 @attrs.frozen(eq=False)
+class Fitted:
+    """What was chosen for a layer.
+
+    Attributes:
+        codes: of the type of `quant`, ``[C_out, K]``.
+        quant: of the weights.
+        bias: real numbers ``[C_out]``; ``None`` for a layer that cannot have one.
+    """
+
+    codes: Array
+    quant: QuantParams
+    bias: Array | None
+
+
+@attrs.frozen(eq=False)
 class LayerFit:
-    """One layer under way."""
+    """One layer under way; `known` are the results of other networks that were made of the same float one."""
 
     options: Reconstruct
     layer: Layer
     operands: MacOperands
     request: SolveRequest
     gains: Mapping[str, Array]
+    known: MutableMapping[object, object]
 
     def improve(self, graph: Graph, reference: Graph, sequence: LayerSequence) -> int:
         """Give the layer its weights and bias; 1 when they are others now."""
-        node, options = self.layer.nodes[0], self.options
-        real, quant = original_weights(node, reference), self.operands.weights.type.quant
+        node, weights = self.layer.nodes[0], self.operands.weights
+        real = original_weights(node, reference)
         assert real is not None  # noqa: S101 - the caller checks
+        rows = Rows.of(sequence, self.layer, self.operands)
+        # A recipe tries ranges that often differ in the last layers only; up to these all is as it was.
+        key = self._key(rows)
+        fitted, before = self.known.pop(key, None), _state(node)
+        if not isinstance(fitted, Fitted):
+            fitted = self._fitted(Evidence.of(rows, self.layer, self.operands, real))
+        self.known[key] = fitted
+        made = Constant.of(from_rows(node, fitted.codes, real.shape))
+        graph.set_constant(weights, made, weights.type.with_quant(fitted.quant))
+        if fitted.bias is not None:
+            requantize_bias(graph, node, fitted.bias, self.request)
+        return int(_state(node) != before)
+
+    def _key(self, rows: Rows) -> tuple[object, ...]:
+        """All that `_fitted` depends on besides the float network."""
+        rules = (self.options, self.request.rule, self.request.target.bias.split)
+        values = (self.operands.activation, self.operands.weights, self.layer.output)
+        return self.layer.nodes[0].output.name, *rules, *(value.type for value in values), rows.digest()
+
+    def _fitted(self, evidence: Evidence) -> Fitted:
+        quant, options = self.operands.weights.type.quant, self.options
         assert quant is not None  # noqa: S101 - the caller checks
-        outputs = self.operands.weights.type.static_shape[0] if node.op == "Conv" else _columns(node)
-        evidence = Evidence.of(sequence, self.layer, self.operands, real)
         wanted = evidence.weights
         if options.least_squares:
             wanted = evidence.least_squares(rounds=options.rounds)
         low = -quant.dtype.max if self.request.rule.weight_codes == "narrow" else quant.dtype.min
         scales = self._scales(evidence, wanted, quant, low) if options.scales else quant.scale
         chosen = QuantParams(quant.dtype, scales, quant.zero_point, quant.axis)
-        scale = row_scales(chosen, outputs).reshape(*wanted.shape[:2], 1)
+        scale = row_scales(chosen, wanted.shape[0] * wanted.shape[1]).reshape(*wanted.shape[:2], 1)
         steps = wanted / scale
         if options.feedback:
             codes = round_steps(steps, evidence.moments, low, quant.dtype.max, options.damp)
         else:
             codes = np.clip(round_half_away(steps), low, quant.dtype.max)
-        before = _state(node)
-        made = from_rows(node, codes.reshape(outputs, -1), real.shape).astype(quant.dtype.numpy)
-        weights = self.operands.weights
-        graph.set_constant(weights, Constant.of(made), weights.type.with_quant(chosen))
+        bias: Array | None = None
         if evidence.has_bias:
             found = evidence.bias_for(codes * scale, rounds=options.rounds)
-            requantize_bias(graph, node, self._holdable(evidence, found, scale[..., 0]), self.request)
-        return int(_state(node) != before)
+            bias = self._holdable(evidence, found, scale[..., 0])
+        return Fitted(codes.reshape(-1, codes.shape[2]).astype(quant.dtype.numpy), chosen, bias)
 
     def _scales(self, evidence: Evidence, wanted: Array, quant: QuantParams, low: int) -> tuple[float, ...]:
         """Scales with less error, from the present ones down."""
@@ -215,11 +253,6 @@ class LayerFit:
         room = (SPLIT_BIAS_LIMIT if self.request.target.bias.split else LARGE_BIAS) * source.scale[0] * scale
         shut = evidence.window.open(evidence.target) == 0
         return np.where(shut, np.clip(bias, -room, room), bias).reshape(-1)
-
-
-def _columns(node: Node) -> int:
-    shape = node.value(1).type.static_shape
-    return shape[0] if node.op == "Gemm" and node.int_attribute("transB", 0) else shape[-1]
 
 
 def _state(node: Node) -> tuple[object, ...]:

@@ -159,16 +159,19 @@ def _feed_back(steps: Array, matrix: Array, low: int, high: int) -> Array:
     # One row for each column of the weights, so that what a step touches lies together.
     turned = np.ascontiguousarray(steps.transpose(0, 2, 1))
     work = np.take_along_axis(turned, order[:, :, np.newaxis], axis=1)
-    codes = np.empty_like(work)
+    codes, moved = np.empty_like(work), np.empty_like(work)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = np.empty((groups, end - start, work.shape[2]))
         for at in range(start, end):
-            row = np.clip(round_half_away(work[:, at]), low, high)
+            row = np.minimum(np.maximum(round_half_away(work[:, at]), low), high)
             error = (work[:, at] - row) / factor[:, at, at, np.newaxis]
-            work[:, at:end] -= factor[:, at, at:end, np.newaxis] * error[:, np.newaxis]
             codes[:, at], errors[:, at - start] = row, error
-        work[:, end:] -= np.matmul(factor[:, start:end, end:].transpose(0, 2, 1), errors)
+            ahead = slice(at + 1, end)
+            np.multiply(factor[:, at, ahead, np.newaxis], error[:, np.newaxis], out=moved[:, ahead])
+            work[:, ahead] -= moved[:, ahead]
+        np.matmul(factor[:, start:end, end:].transpose(0, 2, 1), errors, out=moved[:, end:])
+        work[:, end:] -= moved[:, end:]
     back = np.argsort(order, axis=1, kind="stable")
     return np.take_along_axis(codes, back[:, :, np.newaxis], axis=1).transpose(0, 2, 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lowtide
+from lowtide.compiler import attempt
 from lowtide.compiler.held_out import split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
@@ -24,6 +25,7 @@ from lowtide.ir import Constant, Graph, print_graph
 from lowtide.options import CompileOptions, OptionLayer
 from lowtide.passes import Pass, PassContext, PassOutcome
 from lowtide.plugin import PassSpec, Provider, Registry, discover, hookimpl
+from lowtide.quantize.solve import solve
 from support import CALIBRATION, MODEL
 
 USE = "use calibrator minmax"
@@ -173,6 +175,22 @@ def test_a_step_that_helps_is_kept_and_its_passes_are_in_the_pipelines(registry:
     ]
 
 
+def test_a_step_on_scales_that_changes_none_is_not_solved_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[Graph] = []
+
+    def noted(graph: Graph, request: Any) -> None:
+        solved.append(graph)
+        solve(graph, request)
+
+    monkeypatch.setattr(attempt, "solve", noted)
+    found = compilation(registry, f"{USE}; try scales widen-ranges{{by=1}}; try scales widen-ranges{{by=2}}")
+    assert len(solved) == 2
+    assert not found.trials[0].kept
+    assert found.trials[0].after == found.trials[0].before
+
+
 def test_a_gain_of_less_than_a_tenth_of_a_decibel_is_chance(registry: Registry) -> None:
     begun = compilation(registry, USE)
     for gain, kept in ((1.01, False), (1.05, True)):
@@ -206,6 +224,40 @@ def test_of_a_network_that_is_lost_weights_are_tried_first_and_nothing_counts_th
         ("scales widen-ranges", True),
         ("weights other", False),
     ]
+
+
+@pytest.mark.parametrize(("bare", "chosen"), [(1.6, False), (1.5, True)])
+def test_weights_of_a_lost_network_are_chosen_anew_only_for_a_conditioned_one_that_has_lost_less(
+    registry: Registry, bare: float, chosen: bool
+) -> None:
+    begun = compilation(registry, USE)
+    steps = [parse_step(f"try {text}") for text in ("condition shake", "weights shake")]
+    errors = iter((1.6, 0.04, bare, 0.02))
+    run = ("condition", SimpleNamespace(outcome=SimpleNamespace(changed=True)))
+    extended: list[Settings] = []
+
+    def extend(start: Any, text: str) -> Any:
+        settings = start.settings.with_step("weights", text)
+        extended.append(settings)
+        return attrs.make_class("Made", ["settings", "base", "plan", "changed"])(
+            settings, SimpleNamespace(runs=()), None, changed=True
+        )
+
+    bench: Any = SimpleNamespace(
+        held_out=(),
+        compilation=begun,
+        error=lambda _: next(errors),
+        extend=extend,
+        condition=lambda _: SimpleNamespace(runs=(run,)),
+        quantize=lambda base, settings, _: SimpleNamespace(base=base, settings=settings),
+    )
+    start: Any = SimpleNamespace(settings=Settings())
+    _, (weights, condition) = improved(begun, bench, start, steps)
+    assert weights.kept
+    assert condition.kept is chosen
+    assert condition.after == (0.02 if chosen else 0.04)
+    anew = [Settings(condition="shake", weights="shake")] if chosen else []
+    assert extended == [Settings(weights="shake"), *anew]
 
 
 def test_passes_before_calibration_must_keep_what_the_network_computes(registry: Registry) -> None:

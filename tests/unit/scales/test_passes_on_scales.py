@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from lowtide.plugin import PassSpec, discover
 from lowtide.plugin.testing import check_pass
 from lowtide.quantize.operands import mac_operands
 from lowtide.target import scale_rule
-from lowtide_plugins.scales import measured
+from lowtide_plugins.scales import measured, ranges
+from lowtide_plugins.scales.groups import Group
 from lowtide_plugins.scales.measured import weight_curve
-from lowtide_plugins.scales.suffix import Values
+from lowtide_plugins.scales.ranges import Trial
+from lowtide_plugins.scales.suffix import Suffix, Values
 from support import CALIBRATION, MODEL, TEST
 
 REGISTRY = discover()
@@ -34,6 +38,16 @@ graph "gated" {
   input %x: float32[1, 2, 8, 8]
   %s: float32[1, 2, 8, 8] = Sigmoid(%x)
   %y: float32[1, 2, 8, 8] = Mul(%x, %s)
+  return %y
+}
+"""
+
+
+CONVOLVED = """
+graph "convolved" {
+  input %x: float32[1, 2, 8, 8]
+  const %w: float32[1, 2, 1, 1] = [1.0, 1.0]
+  %y: float32[1, 1, 8, 8] = Conv(%x, %w)
   return %y
 }
 """
@@ -311,3 +325,43 @@ def test_the_contract_of_passes_is_kept(name: str) -> None:
         frames=calibration(result),
     )
     check_pass(REGISTRY.load(PassSpec, name), result.reference, ctx=context)
+
+
+def test_nothing_runs_behind_a_tensor_in_which_clipping_adds_far_more_noise_than_finer_codes_save(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def looked_at() -> list[str]:
+        found: list[str] = []
+        behind = Values.behind
+
+        def noted(self: Values, changed: Sequence[Value]) -> Suffix:
+            found.extend(value.name for value in changed)
+            return behind(self, changed)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Values, "behind", noted)
+            compiled("choose-ranges{frames=4}")
+        return found
+
+    some = looked_at()
+    monkeypatch.setattr(ranges, "HOPELESS", math.inf)
+    every = looked_at()
+    assert set(some) < set(every)
+
+
+def test_no_clipping_is_hopeless_where_a_function_may_hide_it() -> None:
+    """Every element is cut off by far; in front of a product that counts, in front of Sigmoid it may not."""
+    made = {"Conv": CONVOLVED, "Sigmoid": GATED}
+    found: dict[str, bool] = {}
+    for op, text in made.items():
+        graph = parse_graph(text)
+        value = graph.inputs[0]
+        group = Group((value,), (value,), 8, asymmetric=False)
+        frames = open_data(np.full((1, 1, 2, 8, 8), 10.0, np.float32), input_specs(graph))
+        request: Any = SimpleNamespace(
+            rule=SimpleNamespace(activation_scale="power-of-two", activation_dtype=None)
+        )
+        trial = Trial(Values(graph, frames, 1, 1 << 20), group, Range(0.0, 16.0), request, 0.0)
+        assert not trial.hopeless(Range(0.0, 16.0))
+        found[op] = trial.hopeless(Range(0.0, 1.0))
+    assert found == {"Conv": True, "Sigmoid": False}

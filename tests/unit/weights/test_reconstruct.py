@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from lowtide.passes import PassContext
 from lowtide.quantize.legal import legalize
 from lowtide.quantize.numbers import quantize
 from lowtide.quantize.operands import mac_operands
+from lowtide.quantize.solve import solve
 from lowtide_plugins.weights.bias import CorrectBias
 from lowtide_plugins.weights.reconstruct import Reconstruct
 from lowtide_plugins.weights.rounding import RoundWeights
@@ -104,6 +106,32 @@ def test_a_second_run_changes_nothing() -> None:
     once = bench.graph.clone()
     assert not bench.run(Reconstruct()).changed
     assert bench.graph == once
+
+
+def test_layers_in_front_of_another_range_are_not_fitted_again_and_nothing_else_changes() -> None:
+    bench, known = Bench(separable(2)), dict[object, object]()
+    output = bench.reference.outputs[0].name
+    whole = bench.request.ranges[output]
+    narrow = attrs.evolve(whole, min=whole.min / 4, max=whole.max / 4)
+    other = attrs.evolve(bench.request, ranges={**bench.request.ranges, output: narrow})
+    made: list[Graph] = []
+    for keeps in (known, {}):
+        graph = bench.reference.clone()
+        solve(graph, other)
+        if keeps is known:
+            Reconstruct().run(bench.graph, attrs.evolve(bench.context(), known=known))
+            assert len(known) == 6
+        Reconstruct().run(graph, attrs.evolve(bench.context(), request=other, known=keeps))
+        made.append(graph)
+    assert len(known) == 7
+    assert made[0] == made[1]
+
+
+def test_results_of_a_few_runs_are_kept() -> None:
+    bench, known = Bench(separable(2)), dict[object, object]({"of another pass": 1})
+    for rounds in range(6):
+        Reconstruct(rounds=rounds).run(bench.graph.clone(), attrs.evolve(bench.context(), known=known))
+    assert len(known) == 1 + 4 * 6
 
 
 def test_values_in_files_give_the_same_codes_as_values_in_memory() -> None:
