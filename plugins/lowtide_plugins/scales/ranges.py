@@ -122,8 +122,9 @@ class ChooseRanges(Pass):
     is replaced only if the error falls by more than `gain`; 16-bit tensors keep theirs.
 
     Tensors are gone through from the outputs to the input. What is cut off behind a tensor, by a range that
-    has been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept wider than what
-    it gives. A search on every fourth of the frames finds a range, and all frames widen or narrow it further.
+    has been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept wider than
+    what it gives. A search on every fourth of the frames finds a range, and all frames widen or narrow it
+    further.
 
     Precondition: the pipeline ``scales``; calibration frames are given.
 
