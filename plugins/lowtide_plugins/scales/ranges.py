@@ -19,8 +19,8 @@ from lowtide.quantize.solve import SolveRequest
 from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
 from lowtide_plugins.scales.suffix import Suffix, Values
 
-GLANCE = 4
-"""One frame in so many is searched on; what is best there has to be better on all."""
+FEW = 4
+"""Frames that a range is searched on; what is best there has to be better on all."""
 
 PATIENCE = 2
 """How many narrower ranges in a row may be worse before the search ends."""
@@ -123,8 +123,7 @@ class ChooseRanges(Pass):
 
     Tensors are gone through from the outputs to the input. What is cut off behind a tensor, by a range that
     has been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept wider than
-    what it gives. A search on every fourth of the frames finds a range, and all frames widen or narrow it
-    further.
+    what it gives. A search on some of the frames finds a range, and all frames widen or narrow it further.
 
     Precondition: the pipeline ``scales``; calibration frames are given.
 
@@ -154,7 +153,7 @@ class ChooseRanges(Pass):
         if ctx.frames is None or ctx.ranges is None:
             raise PassError("needs calibration frames", place=self.name)
         values = Values(graph, ctx.frames, self.frames, self.memory << 20)
-        few = range(0, len(values.frames), GLANCE)
+        few = range(0, len(values.frames), -(-len(values.frames) // FEW))
         power = request.rule.activation_scale == "power-of-two"
         narrowed = 0
         # From the outputs on, so that a range is not kept wide for what is cut off behind it anyway.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -110,10 +110,10 @@ class Suffix:
     def error_of(self, made: Mapping[int, Mapping[str, Array]]) -> float:
         """The same from what the changed tensors hold instead, by number of the frame, then by name."""
         noise = dict.fromkeys(self.values.outputs, 0.0)
-        for at, instead in made.items():
-            results, wanted = self._run(at, instead), self._without(at)
+        wanted = self._without(tuple(made))
+        for at, results in self._run(made):
             for output in self.outputs:
-                noise[output] += _energy(results[output.name].astype(np.float32) - wanted[output.name])
+                noise[output] += _energy(results[output.name].astype(np.float32) - wanted[at][output.name])
         signals = self.values.signals(tuple(made))
         ratios = [
             noise[output] / signal
@@ -122,19 +122,28 @@ class Suffix:
         ]
         return math.fsum(ratios) / len(ratios) if ratios else 0.0
 
-    def _without(self, at: int) -> Mapping[str, Array]:
-        """The outputs when nothing changes."""
-        values = self.values.frames[at]
+    def _without(self, frames: Sequence[int]) -> Mapping[int, Mapping[str, Array]]:
+        """The outputs when nothing changes, by number of the frame."""
         if not self.clipped:
-            return values
-        if at not in self._wanted:
-            self._wanted[at] = self._run(at, {value.name: values[value.name] for value in self.changed})
-        return self._wanted[at]
+            return {at: self.values.frames[at] for at in frames}
+        new = [at for at in frames if at not in self._wanted]
+        self._wanted.update(
+            self._run({at: {v.name: self.values.frames[at][v.name] for v in self.changed} for at in new})
+        )
+        return self._wanted
 
-    def _run(self, at: int, instead: Mapping[str, Array]) -> Mapping[str, Array]:
-        values = self.values.frames[at]
-        feeds = {name: np.ascontiguousarray(instead.get(name, values.get(name))) for name in self.reads}
-        return {**instead, **(self.session.run(feeds) if self.session else {})}
+    def _run(self, made: Mapping[int, Mapping[str, Array]]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """The outputs, frame by frame."""
+        if self.session is None:
+            yield from made.items()
+            return
+        for (at, instead), results in in_flight(self.session, made.items(), self._feeds):
+            yield at, {**instead, **results}
+
+    def _feeds(self, item: tuple[int, Mapping[str, Array]]) -> dict[str, Array]:
+        at, instead = item
+        kept = self.values.frames[at]
+        return {name: np.ascontiguousarray(instead.get(name, kept.get(name))) for name in self.reads}
 
 
 def part_of(
