@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-FIRST_SWEEP, SWEEP = 3.0, 6.0
+FIRST_SWEEP, SWEEP = 3.0, 4.0
 """What a round of sensitivities may cost in runs of the network for each calibration frame; the first, for a
 plan that the recipe can work on, less.
 """
@@ -84,6 +84,7 @@ class MeasuringOracle(Oracle):
         self._asked = 0.0
         self._plain: tuple[Attempt, list[Trial]] | None = None
         self._settled: tuple[Settings, list[Trial]] | None = None
+        self._settled_on = ""
         self._ground: _Ground | None = None
         self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
         self._references: dict[object, Outputs] = {}
@@ -138,6 +139,7 @@ class MeasuringOracle(Oracle):
         self._asked += runs
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]
+        self._settled_on = digest_of(plan)
         self._finished[digest_of(plan)] = attempt, self._settled[1]
         self._ground = None
 
@@ -147,10 +149,11 @@ class MeasuringOracle(Oracle):
         settings = (self._settled or (self._eight_bits()[0].settings,))[0]
         key = f"finished {digest_of(plan)} {settings}"
         known = journal.number(key)
-        self._asked += (source.count or 0) + self._learning("weights", settings.weights)
+        learning = self._finishing(plan, settings)
+        self._asked += (source.count or 0) + learning
         if known is None:
             attempt, _ = self.finished(plan)
-            self._runs += self._learning("weights", settings.weights)
+            self._runs += learning
             with self.c.clock.stage("search: compare"):
                 graph, device = judged(attempt.graph), self.bench.device(attempt.base)
                 known = self._error(session_of(graph, "exact", device), source)
@@ -264,6 +267,13 @@ class MeasuringOracle(Oracle):
         allowed = FIRST_SWEEP if self._settled is None else SWEEP
         affordable = allowed * self._every / max(sum(item.share for item in ground.items), 1.0)
         return source.select(max(1, min(source.count or 1, int(affordable))))
+
+    def _finishing(self, plan: PrecisionPlan, settings: Settings) -> int:
+        """Runs of the network that passes take to learn for a plan, none where the network is there."""
+        if plan.same_widths(self.narrow) or digest_of(plan) == self._settled_on:
+            return 0
+        tried = settings.scales.removeprefix(self.recipe.settings.scales).removeprefix(",")
+        return self._learning("scales", tried) + self._learning("weights", settings.weights)
 
     def _learning(self, stage: str, text: str) -> int:
         """Runs of the network that passes take to learn: scales from one network, weights from two."""

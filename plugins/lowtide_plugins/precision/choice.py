@@ -95,10 +95,15 @@ class Choice:
     def best(self, noise: Sensitivities, ms: float, trust: float = 0.0) -> PrecisionPlan | None:
         """The plan with the least predicted error that takes no longer; ``None`` when there is none.
 
+        Args:
+            noise: what widths are worth.
+            ms: the budget.
+            trust: how much of what errors have in common counts, from 0 to 1.
+
         The program takes errors as a sum. It is solved first for what each width is worth by itself, then for
         what it is worth beside the others, as long as that lowers the error; swaps of two widths follow.
         """
-        together = Together(noise, self.names)
+        together = Together(noise, self.names, trust)
         added = ms - self.costs.narrow_ms
         best = self._solve(together.alone(), added)
         if best is None:
@@ -187,7 +192,8 @@ class Choice:
                 np.concatenate([self.lowest, np.zeros(rest)]), np.concatenate([self.highest, np.ones(rest)])
             ),
             constraints=optimize.LinearConstraint(matrix, np.array(lower), np.array(upper)),
-            options={"mip_rel_gap": GAP},
+            # Behind its presolve HiGHS prints a line to standard output now and then, whatever `disp` says.
+            options={"mip_rel_gap": GAP, "presolve": False},
         )
         return None if solved.x is None else np.rint(solved.x[:count]).astype(int)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -26,26 +26,23 @@ POINTS = 8
 ROUNDS = 2
 """How often sensitivities are measured anew around the best plan."""
 
-PASSES = 14.0
+PASSES = 12.0
 """Runs of the network for each calibration frame after which no further round begins."""
 
 MOST_PASSES = 24.0
 """The same, after which no further plan of the front is finished."""
 
-TRUSTS = (0.0, 0.5, 1.0)
-"""How much of what errors have in common counts in the plans that are measured."""
+TRUSTS = (0.0, 1.0, 0.5)
+"""How much of what errors have in common counts in plans for the budget, the surest first."""
 
-FINALISTS = 3
-"""Plans under the budget that are finished and compared, besides 8 bits and the rule of thumb."""
-
-LIKELY = 1.3
-"""How much larger than the least the error in emulation may be for a plan to become a finalist."""
+FINALISTS = 4
+"""Plans for the budget that are finished and compared, besides 8 bits and the rule of thumb."""
 
 FEW = 24
 """Widths of a network that is small enough to try all its plans."""
 
-DEEPER = 5
-"""How many times as many of these are finished."""
+DEEPER = 15
+"""How many of these are finished."""
 
 DRAWS = 1024
 """Random orders in which widths are raised to find them."""
@@ -75,6 +72,7 @@ class Search:
         forced: what has 16 bits in any case.
         noise: what 8 bits cost, under what the recipe makes of the first plan.
         points: in the order in which they were measured.
+        made: plans for the budget, in the order in which they are worth finishing.
     """
 
     problem: PrecisionProblem
@@ -85,6 +83,7 @@ class Search:
     best: PrecisionPlan = attrs.field(init=False)
     noise: Sensitivities = attrs.field(init=False, factory=lambda: Sensitivities({}, {}))
     points: list[Point] = attrs.field(init=False, factory=list[Point])
+    made: list[PrecisionPlan] = attrs.field(init=False, factory=list[PrecisionPlan])
 
     def __attrs_post_init__(self) -> None:
         self.choice = Choice(self.problem, self.costs, self.forced)
@@ -96,24 +95,23 @@ class Search:
         """Find the best plan under a budget, by measurement of what is finished."""
         self._prepare(budget)
         self._refine(budget)
-        self._grid()
-        likely = [point.plan for point in self._likely(budget)]
         rivals = (self.forced, rule_of_thumb(self.problem, self.forced))
-        for plan in (*likely, *(plan for plan in rivals if budget.holds(self.costs.ms(plan)))):
+        fitting = (plan for plan in rivals if budget.holds(self.costs.ms(plan)))
+        for plan in (*self._finalists(budget), *fitting):
             self._finish(plan)
             self.best = min(self._finished(budget), key=_by_error).plan
+        self._grid()
         self._finish_front()
         self.best = min(self._finished(budget), key=_by_error).plan
 
     def for_goal(self, goal: Goal, budget: Budget | None) -> None:
-        """Find the fastest plan that meets a goal, among the front and between two of its points.
+        """Find the fastest plan that meets a goal, among those of a grid and between two of these.
 
         Raises:
             QuantizationError: when none does under the budget.
         """
         self._prepare(budget or self._middle)
-        self._grid()
-        ordered = [point for point in self.front() if budget is None or budget.holds(point.ms)]
+        ordered = [point for point in self._grid() if budget is None or budget.holds(point.ms)]
         low, high = -1, len(ordered) - 1
         figure = goal.figure(ordered[high].plan)
         if not goal.met(figure):
@@ -169,45 +167,46 @@ class Search:
     def _prepare(self, budget: Budget) -> None:
         """Find a first plan, let the recipe work on that, and learn what widths are worth then."""
         self.best = self._best(self.oracle.sensitivities(), budget.ms)
+        self.made.append(self.best)
         self.oracle.settle(self.best)
         self.noise = self.oracle.sensitivities()
 
     def _refine(self, budget: Budget) -> None:
-        """Solve with sensitivities around the best plan until that finds no better one."""
-        for trust in TRUSTS:
-            self._measure(self._best(self.noise, budget.ms, trust))
+        """Solve with what widths are worth, then with that around the best plan as long as that is better."""
+        self.made += [self._best(self.noise, budget.ms, trust) for trust in TRUSTS]
         for _ in range(ROUNDS):
-            before = min(self._fitting(budget), key=_by_error)
-            self.best = before.plan
             if self.oracle.passes > PASSES:
                 return
+            before = self._least(self.made)
             around = self.oracle.sensitivities(before.plan)
-            for noise in (around, _mean(around, self.noise)):
-                self._measure(self._best(noise, budget.ms))
-            after = min(self._fitting(budget), key=_by_error)
-            self.best = after.plan
-            if after is before:
+            found = [self._best(noise, budget.ms) for noise in (around, _mean(around, self.noise))]
+            after = self._least(found)
+            if after.error >= before.error:
                 return
+            self.made = [*found, *self.made]
 
-    def _grid(self) -> None:
+    def _grid(self) -> list[Point]:
         """Measure the best plans for budgets from 8 to 16 bits, closer to each other where there are few."""
         low, high = self.costs.ms(self.forced), self.costs.ms(widest_plan(self.problem))
-        self._measure(self.forced)
-        for step in range(1, POINTS):
-            for trust in TRUSTS[:2]:
-                self._measure(self._best(self.noise, low + (high - low) * (step / POINTS) ** 2, trust))
-        self._measure(self.choice.plan(self.choice.highest))
+        budgets = [low + (high - low) * (step / POINTS) ** 2 for step in range(1, POINTS)]
+        plans = [self.forced, *(self._best(self.noise, ms) for ms in budgets)]
+        points = [self._measure(plan) for plan in (*plans, self.choice.plan(self.choice.highest))]
+        return sorted({id(point): point for point in points}.values(), key=lambda point: point.ms)
 
-    def _likely(self, budget: Budget) -> list[Point]:
-        """What is worth finishing: of a small network the best of all plans that leave no room."""
-        fitting = sorted(self._fitting(budget), key=_by_error)
+    def _finalists(self, budget: Budget) -> list[PrecisionPlan]:
+        """What is worth finishing: of a small network the best of all plans that leave no room.
+
+        The weights of a finished network make up for what others have lost, which the emulation does not know
+        of: it says little about plans that differ much, so those of different kinds are finished.
+        """
         plans = self.choice.full(budget.ms, DRAWS) if self._is_small else []
-        if not 0 < len(plans) <= MANY:
-            return [point for point in fitting[:FINALISTS] if point.error <= LIKELY * fitting[0].error]
-        for plan in plans:
-            self._measure(plan)
-        full = [point for point in self.points if any(point.plan.same_widths(plan) for plan in plans)]
-        return sorted(full, key=_by_error)[: FINALISTS * DEEPER]
+        if 0 < len(plans) <= MANY:
+            return [point.plan for point in sorted(map(self._measure, plans), key=_by_error)[:DEEPER]]
+        found: list[PrecisionPlan] = []
+        for plan in self.made:
+            if not any(plan.same_widths(other) for other in found):
+                found.append(plan)
+        return found[:FINALISTS]
 
     def _between(self, goal: Goal, low: float, high: float) -> None:
         """Look for a faster plan than the best one between two latencies of which the second suffices."""
@@ -223,18 +222,26 @@ class Search:
         found = self.choice.best(noise, ms, trust)
         return self.forced if found is None else found
 
-    def _measure(self, plan: PrecisionPlan) -> None:
-        if not self._knows(plan):
-            self.points.append(Point(plan, self.costs.ms(plan), self.oracle.error(plan)))
+    def _least(self, plans: Iterable[PrecisionPlan]) -> Point:
+        return min(map(self._measure, plans), key=_by_error)
 
-    def _knows(self, plan: PrecisionPlan) -> bool:
-        return any(point.plan.same_widths(plan) for point in self.points)
+    def _measure(self, plan: PrecisionPlan) -> Point:
+        """The point of a plan, that of an emulation where it is not finished."""
+        known = self._known(plan)
+        if known is None:
+            known = Point(plan, self.costs.ms(plan), self.oracle.error(plan))
+            self.points.append(known)
+        return known
+
+    def _known(self, plan: PrecisionPlan) -> Point | None:
+        return next((point for point in self.points if point.plan.same_widths(plan)), None)
 
     def _finish(self, plan: PrecisionPlan) -> None:
         """Measure what the recipe makes of a plan, which counts from then on."""
-        if not any(point.measured and point.plan.same_widths(plan) for point in self.points):
+        known = self._known(plan)
+        if known is None or not known.measured:
             made = Point(plan, self.costs.ms(plan), self.oracle.measured(plan), measured=True)
-            self.points = [*(point for point in self.points if not point.plan.same_widths(plan)), made]
+            self.points = [*(point for point in self.points if point is not known), made]
 
     def _finish_front(self) -> None:
         """Finish the plans of the front, the fastest first, as long as few runs were needed."""
@@ -244,11 +251,8 @@ class Search:
                 return
             self._finish(open_points[0].plan)
 
-    def _fitting(self, budget: Budget) -> list[Point]:
-        return [point for point in self.points if budget.holds(point.ms)]
-
     def _finished(self, budget: Budget) -> list[Point]:
-        return [point for point in self._fitting(budget) if point.measured]
+        return [point for point in self.points if point.measured and budget.holds(point.ms)]
 
 
 def _by_error(point: Point) -> tuple[float, float]:

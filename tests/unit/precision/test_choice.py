@@ -134,5 +134,17 @@ def test_swaps_find_what_errors_do_together() -> None:
     ) == pytest.approx(0, abs=1e-9)
 
 
+def test_errors_that_cancel_are_believed_as_far_as_they_are_trusted() -> None:
+    names = [name for name in CHOICE.names if name[0] == "weights"]
+    effects = {name: np.zeros(4, np.float32) for name in CHOICE.names}
+    effects[names[0]] = np.array([1, 0, 0, 0], np.float32)
+    effects[names[1]] = np.array([-0.9, 0, 0, 0], np.float32)
+    noise = attrs.evolve(noise_of([0.0] * 12), effects=effects)
+    cost = min(LATENCIES[at] for at, plan in enumerate(LEGAL) if plan.weights[names[0][1]] == 16)
+    widths = {trust: CHOICE.best(noise, cost, trust) for trust in (0.0, 0.5, 1.0)}
+    raised = {trust: plan is not None and plan.weights[names[0][1]] == 16 for trust, plan in widths.items()}
+    assert raised == {0.0: True, 0.5: True, 1.0: False}
+
+
 def _narrow(plan: PrecisionPlan, kind: str, name: str) -> float:
     return float((plan.activations if kind == "activations" else plan.weights)[name] == 8)

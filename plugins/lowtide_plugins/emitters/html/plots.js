@@ -150,10 +150,10 @@ function frontSection() {
       const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms)], [point.measured ? "SQNR" : "SQNR in emulation", db(number(point.error_db))]];
       const place = { cx: toX(point.latency_ms), cy: toY(number(point.error_db)) };
       if (point.chosen) {
-        const right = place.cx > width * 0.7;
+        const right = place.cx > width * 0.65;
         root.append(
           svg("circle", { class: "ring", ...place, r: 10 }),
-          svg("text", { class: "mark", x: place.cx + (right ? -16 : 16), y: place.cy + 18, "text-anchor": right ? "end" : "start" }, `chosen: ${tailOf(point.label, 40)}`),
+          svg("text", { class: "mark", x: place.cx + (right ? -16 : 16), y: place.cy + 18, "text-anchor": right ? "end" : "start" }, `chosen: ${dbText(number(point.error_db))} dB`),
         );
       }
       root.append(svg("circle", {

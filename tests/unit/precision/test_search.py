@@ -1,0 +1,57 @@
+"""The search over plans beside an oracle whose emulation knows less than finished networks tell."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from lowtide.ir import parse_graph
+from lowtide.plugin import discover
+from lowtide.plugin.strategy_check import NETWORK, ComputedOracle, problems
+from lowtide.precision import Budget, PrecisionPlan, PrecisionProblem, widest_plan
+from lowtide_plugins.precision import search
+from lowtide_plugins.precision.automatic import Automatic
+
+
+class MisledOracle(ComputedOracle):
+    """Its emulation takes every wide width for harm; only what is measured adds up."""
+
+    def error(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.error`."""
+        return 1 - super().error(plan)
+
+    def measured(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.measured`."""
+        return super().error(plan)
+
+
+@pytest.fixture
+def problem(monkeypatch: pytest.MonkeyPatch) -> PrecisionProblem:
+    """A network that is taken for a large one, with room for about half of its widths."""
+    monkeypatch.setattr(search, "FEW", 0)
+    plain = problems("tda4vm", discover(), parse_graph(NETWORK))[0]
+    assert plain.costs is not None
+    ms = (plain.costs.narrow_ms + plain.costs.ms(widest_plan(plain))) / 2
+    return attrs.evolve(plain, budget=Budget(ms, "half"))
+
+
+def test_an_emulation_that_ranks_plans_badly_does_not_keep_a_good_one_from_being_finished(
+    problem: PrecisionProblem,
+) -> None:
+    misled, honest = MisledOracle(problem), ComputedOracle(problem)
+    found = Automatic().plan(attrs.evolve(problem, oracle=misled))
+    best = Automatic().plan(attrs.evolve(problem, oracle=honest))
+    assert misled.measured(found) == pytest.approx(honest.measured(best))
+    assert misled.measured(found) < misled.measured(problem.uniform(8))
+
+
+def test_all_finalists_are_within_the_budget_and_none_comes_twice(problem: PrecisionProblem) -> None:
+    assert problem.costs is not None
+    assert problem.budget is not None
+    one = search.Search(problem, problem.costs, MisledOracle(problem), problem.uniform(8))
+    one.under_budget(problem.budget)
+    finished = [point.plan for point in one.points if point.measured and problem.budget.holds(point.ms)]
+    assert len(finished) > 1
+    assert not any(a.same_widths(b) for at, a in enumerate(finished) for b in finished[:at])
+    known = [point.plan for point in one.points]
+    assert not any(a.same_widths(b) for at, a in enumerate(known) for b in known[:at])
