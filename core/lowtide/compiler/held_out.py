@@ -21,6 +21,9 @@ MOST = 32
 SHARE = 4
 """One frame in so many is held out, at most `MOST`."""
 
+NOTHING = 1e-8
+"""Less noise by signal counts as this: an output without any says nothing of the others."""
+
 FEWEST = 10
 """With fewer frames all are learned from and measured with."""
 
@@ -43,7 +46,10 @@ class HeldOut:
         return Session(to_model(judged(self.reference), quantized=False))
 
     def error(self, quantized: Graph, device: Device) -> float:
-        """Noise by signal in exact execution, the mean over float outputs, of logits for probabilities.
+        """Noise by signal in exact execution, the geometric mean over float outputs, see `judged`.
+
+        So every output counts by the decibels that it gains or loses; in the arithmetic mean the worst one
+        would decide alone.
 
         Args:
             quantized: what was made of the float network, with outputs of the same order.
@@ -58,7 +64,9 @@ class HeldOut:
                 if total is not None:
                     total.add(real, made)
         ratios = [total.noise / total.signal for total in sums if total is not None and total.signal > 0]
-        return math.fsum(ratios) / len(ratios) if ratios else 0.0
+        if len(ratios) < 2:
+            return math.fsum(ratios)
+        return math.exp(math.fsum(math.log(max(ratio, NOTHING)) for ratio in ratios) / len(ratios))
 
     def _wanted(self) -> Iterator[Sequence[Array]]:
         """The float outputs, frame by frame."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from lowtide.ir import Graph, Value
 
-SQUASHING = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
-"""They make probabilities of logits."""
+SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """They only move numbers."""
 
 
 def judged(graph: Graph) -> Graph:
-    """A copy of a network that ends with logits instead of probabilities, and with the parts of a Concat.
+    """A copy of a network that ends with logits, and with the parts of a Concat.
 
-    Noise by signal of probabilities says little: the frames whose class is uncertain, or that show an object
-    at all, make nearly all of the noise or of the signal, so a few of them decide, and where a class is
-    certain every error is hidden. Logits count every frame. Where a Concat joins boxes with scores, the boxes
-    have nearly all of the energy, so that nothing would be seen of the scores. Networks that share layers in
-    front of two such outputs have one output less.
+    Noise by signal of probabilities says little: the frames whose class is uncertain make nearly all of the
+    noise, so a few of them decide, and where a class is certain every error is hidden. Logits count every
+    frame, so they stand for a Softmax. A Sigmoid is mostly near 0 in a detector: its logits are those of the
+    background, its probabilities those of what was found, and both count. Where a Concat joins boxes with
+    scores, the boxes have nearly all of the energy, so that nothing would be seen of the scores. What several
+    outputs come from counts once.
     """
     made = graph.clone()
     made.set_outputs(judged_values(made))
@@ -32,16 +32,17 @@ def judged_values(graph: Graph) -> tuple[Value, ...]:
 
 
 def _parts(value: Value) -> tuple[Value, ...]:
-    """What is judged instead of a value; the value itself where it is neither squashed nor joined."""
+    """What is judged instead of a value; the value itself where it is neither a probability nor joined."""
     moved = value
     while moved.producer is not None and moved.producer.op in MOVES:
         moved = moved.producer.value(0)
     maker = moved.producer
     if maker is None:
         return (value,)
-    if maker.op in SQUASHING:
+    if maker.op in SOFTMAX or maker.op == "Sigmoid":
         logits = maker.value(0)
-        return (value,) if logits.producer is None else (logits,)
+        found = (logits,) if maker.op in SOFTMAX else (logits, moved)
+        return (value,) if logits.producer is None else found
     if maker.op == "Concat":
         read = [part for part in maker.inputs if part is not None]
         if all(part.producer is not None for part in read):

@@ -170,6 +170,8 @@ class ChooseRanges(Pass):
                 after = self._refine(before, after, trial.cost, power=power)
             if after != before:
                 narrowed += 1
+                # Files that carry ranges hold them in single precision.
+                after = Range(float(np.float32(after.min)), float(np.float32(after.max)))
                 ctx.ranges.update({value.name: after for value in group.members})
                 held = Range(*params(group, after, request).range)
                 values.clips.update(dict.fromkeys(group.roots, held))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -154,6 +155,13 @@ def part_of(
 ) -> Graph:
     """Nodes as a network of their own, which is fed what they read, and holds some tensors between limits."""
     part = Graph("part")
+    taken = {value.name for node in nodes for value in (*node.inputs, *node.outputs) if value is not None}
+
+    def unused(base: str) -> str:
+        found = next(name for name in map(f"{base}_{{}}".format, itertools.count()) if name not in taken)
+        taken.add(found)
+        return found
+
     twins: dict[Value, Value] = {}
     limits = {value: span for value, span in (clips or {}).items() if value not in fixed}
     for node in nodes:
@@ -167,7 +175,7 @@ def part_of(
         inputs = [None if value is None else twins[value] for value in node.inputs]
         named = [
             (
-                f"{value.name}_computed" if value in fixed or value in limits else value.name,
+                unused(value.name) if value in fixed or value in limits else value.name,
                 TensorType(value.type.dtype, None),
             )
             for value in node.outputs
@@ -176,8 +184,8 @@ def part_of(
         for old, new in zip(node.outputs, made.outputs, strict=True):
             if old in limits:
                 ends = [
-                    part.add_constant(f"{old.name}_{name}", Constant.of(np.asarray(end, np.float32)))
-                    for name, end in (("low", limits[old].min), ("high", limits[old].max))
+                    part.add_constant(unused("limit"), Constant.of(np.asarray(end, np.float32)))
+                    for end in (limits[old].min, limits[old].max)
                 ]
                 kind = (old.name, TensorType(old.type.dtype, None))
                 twins[old] = part.add_node("Clip", [new, *ends], [kind]).output

@@ -232,8 +232,9 @@ def test_a_range_is_not_kept_for_what_is_cut_off_behind_it() -> None:
     assert after.ranges["a"].max < 40
 
 
-def test_limits_behind_a_tensor_are_no_error_of_it() -> None:
-    graph = parse_graph(TWICE)
+@pytest.mark.parametrize("name", ["v", "limit_0", "b_0"])
+def test_limits_behind_a_tensor_are_no_error_of_it(name: str) -> None:
+    graph = parse_graph(TWICE.replace("%v", f"%{name}"))
     frames = np.random.default_rng(4).normal(size=(2, 1, 16, 16)).astype(np.float32)
     values = Values(graph, open_data(frames, input_specs(graph)), 2, 1 << 30)
     first, second = graph.values["a"], graph.values["b"]
