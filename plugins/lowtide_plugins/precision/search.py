@@ -38,6 +38,9 @@ TRUSTS = (0.0, 1.0, 0.5)
 FINALISTS = 4
 """Plans for the budget that are finished and compared, besides 8 bits and the rule of thumb."""
 
+ENOUGH = 23.0
+"""Runs of the network for each calibration frame after which no further one of these is finished."""
+
 FEW = 24
 """Widths of a network that is small enough to try all its plans."""
 
@@ -96,8 +99,12 @@ class Search:
         self._prepare(budget)
         self._refine(budget)
         rivals = (self.forced, rule_of_thumb(self.problem, self.forced))
-        fitting = (plan for plan in rivals if budget.holds(self.costs.ms(plan)))
-        for plan in (*self._finalists(budget), *fitting):
+        for plan in rivals:
+            if budget.holds(self.costs.ms(plan)):
+                self._finish(plan)
+        for number, plan in enumerate(self._finalists(budget)):
+            if number and not self._is_small and self.oracle.passes > ENOUGH:
+                break
             self._finish(plan)
             self.best = min(self._finished(budget), key=_by_error).plan
         self._grid()
