@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from networks import Network, networks
+from networks import SQNR_FRAMES, Network, networks
 from onnx import version_converter
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from lowtide.measure import ErrorSum
 
-SQNR_FRAMES = 100
 OPSET = 13
 """The first one with a scale for each channel."""
 

@@ -46,7 +46,7 @@ class HeldOut:
         return Session(to_model(judged(self.reference), quantized=False))
 
     def error(self, quantized: Graph, device: Device) -> float:
-        """Noise by signal in exact execution, the geometric mean over float outputs, see `judged`.
+        """Noise by signal in exact execution, the geometric mean over all that `judged` ends with.
 
         So every output counts by the decibels that it gains or loses; in the arithmetic mean the worst one
         would decide alone.

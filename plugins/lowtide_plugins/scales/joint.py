@@ -59,7 +59,8 @@ class JointScales(Pass):
 
     Attributes:
         frames: how many frames are run at most.
-        memory: how many MiB their activations may take; there are fewer frames where that is not enough.
+        memory: how many MiB their activations may take; there are fewer frames where that is not enough, but
+            up to 4 frames may take as many times of it.
         unseen: see ``choose-ranges``.
     """
 

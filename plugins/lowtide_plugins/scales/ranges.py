@@ -129,7 +129,8 @@ class ChooseRanges(Pass):
 
     Attributes:
         frames: how many frames are run at most.
-        memory: how many MiB their activations may take; there are fewer frames where that is not enough.
+        memory: how many MiB their activations may take; there are fewer frames where that is not enough, but
+            up to 4 frames may take as many times of it.
         step: the factor from one range to the next where scales are free.
         gain: the least relative gain for which a range is changed.
         unseen: how many elements at each end of the calibrated range are taken to have been missed on the
