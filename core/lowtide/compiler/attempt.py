@@ -104,12 +104,12 @@ class Workbench:
         c, diagnostics = self.compilation, Diagnostics()
         graph = c.graph.clone()
         context = attrs.evolve(c.context(), diagnostics=diagnostics, frames=self.train)
-        runs = self._run("condition", text, graph, context)
+        runs = self.run("condition", text, graph, context)
         placement = place(graph, c.target, c.options, Diagnostics()) if text else c.placement
         reference = graph.clone()
         remove_codes(reference)
         if text and self.train is not None:
-            _check_same(c.prepared, reference, self.train, text)
+            check_same(c.prepared, reference, self.train, f"condition: {text}")
         collected = self._collect(reference, diagnostics)
         return Conditioned(
             text=text,
@@ -184,7 +184,7 @@ class Workbench:
             ranges=chosen,
             weight_scales=scales,
         )
-        runs = before + self._run("scales", text, graph, context)
+        runs = before + self.run("scales", text, graph, context)
         if begun is not None and start == (chosen, scales):
             return attrs.evolve(begun, changed=False)
         solved = SolveRequest(
@@ -234,7 +234,7 @@ class Workbench:
             device=self.device(attempt.base),
             known=attempt.base.known,
         )
-        runs = self._run("weights", text, graph, context)
+        runs = self.run("weights", text, graph, context)
         return attrs.evolve(
             attempt,
             settings=attempt.settings.with_step("weights", text),
@@ -286,7 +286,8 @@ class Workbench:
         found: Calibrator = parse_configured(text, self.compilation.request.registry, CalibratorSpec)
         return found
 
-    def _run(self, stage: str, text: str, graph: Graph, context: PassContext) -> Runs:
+    def run(self, stage: str, text: str, graph: Graph, context: PassContext) -> Runs:
+        """Run a pipeline of a stage on a graph, in place."""
         if not text:
             return ()
         c = self.compilation
@@ -301,8 +302,12 @@ class Workbench:
         return tuple((stage, run) for run in runs)
 
 
-def _check_same(before: Graph, after: Graph, frames: DataSource, text: str) -> None:
-    """Run one frame through both networks."""
+def check_same(before: Graph, after: Graph, frames: DataSource, text: str) -> None:
+    """Run one frame through both networks.
+
+    Raises:
+        PassError: naming the passes `text`, when an output differs by more than `SAME`.
+    """
     one = frames.select(1)
     sessions = [Session(to_model(graph, quantized=False)) for graph in (before, after)]
     results = [
@@ -320,6 +325,6 @@ def _check_same(before: Graph, after: Graph, frames: DataSource, text: str) -> N
             raise PassError(
                 f"the network computes something else after these passes: {value.name} differs by "
                 f"{difference:.3g}, its largest element is {scale:.3g}",
-                place=f"condition: {text}",
+                place=text,
                 hint="passes before calibration must keep what the float network computes",
             )

@@ -12,6 +12,7 @@ from lowtide.compiler.attempt import Attempt, Workbench
 from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of
+from lowtide.compiler.structure import with_structure
 from lowtide.compiler.trials import improved
 from lowtide.compiler.widths import ask, choose, with_oracle
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
@@ -39,6 +40,8 @@ def quantize_float(c: Compilation) -> None:
     missing = [name for name in values if name not in known]
     recipe = _recipe(c, known, missing)
     bench = workbench(c, recipe, known, missing)
+    bench, restructured = with_structure(c, bench, recipe)
+    recipe = recipe.without("structure")
     c.judges = bench.held_out.frames if bench.held_out is not None else None
     question = with_oracle(c, bench, recipe, ask(c))
     plan = choose(c, question)
@@ -49,6 +52,7 @@ def quantize_float(c: Compilation) -> None:
     else:
         begun = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
         attempt, c.trials = improved(c, bench, begun, recipe.trials)
+    c.trials = [*restructured, *c.trials]
     adopt(c, attempt)
     _set_biases(c)
     _check_weight_scales(c)
@@ -105,8 +109,7 @@ def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> R
     if c.source is None or (c.encodings.explicit and not missing):
         return Recipe(Settings(recipe.settings.calibrator))
     if known:
-        settings = attrs.evolve(recipe.settings, condition="")
-        return Recipe(settings, tuple(step for step in recipe.trials if step.stage != "condition"))
+        return recipe.without("structure").without("condition")
     return recipe
 
 

@@ -13,8 +13,8 @@ from lowtide.options import CompileOptions
 from lowtide.passes import parse_configured, parse_pipeline
 from lowtide.plugin import CalibratorSpec, Registry
 
-Stage = Literal["calibrator", "condition", "scales", "weights"]
-STAGES: tuple[Stage, ...] = ("condition", "calibrator", "scales", "weights")
+Stage = Literal["structure", "calibrator", "condition", "scales", "weights"]
+STAGES: tuple[Stage, ...] = ("structure", "condition", "calibrator", "scales", "weights")
 """In the order in which they take effect."""
 
 _STEP = re.compile(r"(?:if (?P<flag>\w+) )?(?P<verb>use|try|else) (?P<stage>\w+) (?P<text>\S.*)")
@@ -26,6 +26,7 @@ class Settings:
     """A calibrator, and the texts of the pipelines that follow it."""
 
     calibrator: str = ""
+    structure: str = ""
     condition: str = ""
     scales: str = ""
     weights: str = ""
@@ -72,6 +73,11 @@ class Recipe:
         tried = (step.text for step in self.trials if step.stage == "calibrator")
         return tuple(dict.fromkeys((self.settings.calibrator, *tried)))
 
+    def without(self, stage: Stage) -> Recipe:
+        """The same without passes of a stage."""
+        settings = attrs.evolve(self.settings, **{stage: ""})
+        return Recipe(settings, tuple(step for step in self.trials if step.stage != stage))
+
 
 def parse_step(text: str) -> Step:
     """Read ``[if OPTION] use|try|else STAGE TEXT``.
@@ -107,9 +113,7 @@ def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
     Raises:
         OptionError: for a line that is no step, or when nothing names a calibrator.
     """
-    settings = Settings(
-        options.calibrator or "", options.condition or "", options.scales or "", options.weights or ""
-    )
+    settings = Settings(**{stage: getattr(options, stage) or "" for stage in STAGES})
     given = {stage for stage in STAGES if getattr(options, stage) is not None}
     trials: list[Step] = []
     follows = False  # whether the step that an `else` belongs to is there
@@ -156,7 +160,7 @@ def check_recipe(recipe: Recipe, registry: Registry) -> None:
     for calibrator in recipe.calibrators():
         parse_configured(calibrator, registry, CalibratorSpec)
     steps = [(step.stage, step.text) for step in recipe.trials]
-    for stage in ("condition", "scales", "weights"):
+    for stage in ("structure", "condition", "scales", "weights"):
         texts = [getattr(recipe.settings, stage), *(text for at, text in steps if at == stage)]
         for text in texts:
             try:

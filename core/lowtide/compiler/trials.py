@@ -104,6 +104,8 @@ def attempted(bench: Workbench, best: Attempt, step: Step, begun: Begun) -> Atte
             return bench.rescale(best, step.text)
         case "calibrator":
             return bench.quantize(best.base, settings, best.plan)
+        case "structure":
+            return attrs.evolve(best, changed=False)  # done before widths were chosen
         case "condition":
             base = bench.condition(settings.condition)
             if not any(run.outcome.changed for _, run in base.runs[len(best.base.runs) :]):

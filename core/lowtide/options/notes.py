@@ -18,6 +18,7 @@ QUANTIZATION = (
     "calibrator",
     "strategy",
     "recipe",
+    "structure",
     "condition",
     "scales",
     "weights",

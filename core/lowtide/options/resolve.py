@@ -122,6 +122,7 @@ def vendor_options(resolved: ResolvedOptions) -> dict[str, Any]:
         "strategy",
         "prepare",
         "recipe",
+        "structure",
         "condition",
         "scales",
         "weights",

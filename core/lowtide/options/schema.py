@@ -302,6 +302,9 @@ class CompileOptions:
         "what is done and tried for accuracy: a recipe of the device by name, or steps separated by "
         "semicolons; default: that of the level",
     )
+    structure: str | None = option(
+        "structure", Kind.TEXT, None, "pipeline that changes layers of the float network by what frames show"
+    )
     condition: str | None = option(
         "condition", Kind.TEXT, None, "pipeline on the float network before its activations are looked at"
     )

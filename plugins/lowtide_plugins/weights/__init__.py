@@ -17,6 +17,11 @@ def lowtide_register_passes() -> Iterable[PassSpec]:
             implementation="lowtide_plugins.weights.equalize:Equalize",
         ),
         PassSpec(
+            name="equalize-gates",
+            summary="scale channels through SiLU, whose gate gets them unscaled",
+            implementation="lowtide_plugins.weights.gates:EqualizeGates",
+        ),
+        PassSpec(
             name="clip-weights",
             summary="give outliers among weights up for a finer scale of the others",
             implementation="lowtide_plugins.weights.clip:ClipWeights",

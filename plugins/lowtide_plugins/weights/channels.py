@@ -28,6 +28,9 @@ HOMOGENEOUS = frozenset(
 )
 """Operators with f(s x) = s f(x) for every channel by itself and every s > 0."""
 
+GATING = frozenset({"HardSigmoid", "Sigmoid"})
+"""What is multiplied with the tensor that it comes from, in SiLU and HardSwish."""
+
 RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze"})
 
 
@@ -41,6 +44,7 @@ class ChannelGroup:
         producers: products whose outputs are among them.
         consumers: products that read one of them.
         clips: Clip nodes from 0 to a limit between them, with the limit.
+        gates: multiplications by a constant that undo the factors for a Sigmoid behind.
     """
 
     channels: int
@@ -49,6 +53,7 @@ class ChannelGroup:
     producers: list[Node] = attrs.field(factory=list[Node])
     consumers: list[Node] = attrs.field(factory=list[Node])
     clips: list[tuple[Node, float]] = attrs.field(factory=list[tuple[Node, float]])
+    gates: list[Node] = attrs.field(factory=list[Node])
 
 
 def channel_groups(graph: Graph) -> tuple[ChannelGroup, ...]:
@@ -84,7 +89,11 @@ def channel_groups(graph: Graph) -> tuple[ChannelGroup, ...]:
             assert limits is not None  # noqa: S101 - a Clip without known limits would be fixed
             if limits[1] < math.inf:
                 group.clips.append((maker, limits[1]))
-        group.consumers += [use.node for use in value.uses if is_product(use.node)]
+        for use in value.uses:
+            if is_gate(use.node):
+                group.gates.append(use.node)
+            elif is_product(use.node):
+                group.consumers.append(use.node)
     return tuple(group for group in groups.values() if group.producers and group.consumers)
 
 
@@ -120,12 +129,36 @@ def _tie(node: Node, sets: DisjointSets[str]) -> set[str]:
     """Join what a node ties, and name the tensors that it leaves no factor."""
     read = [value for value in node.inputs if value is not None and not value.is_constant]
     around = {value.name for value in (*read, *node.outputs)}
+    if is_gate(node):
+        return {node.output.name}
     if is_product(node):
         return set() if len(read) == 1 else around
+    if node.op == "Mul" and len(read) == 2:
+        return _tie_gated(node, read, sets, around)
     if not _keeps_factors(node, read):
         return around
     sets.union([*(value.name for value in read), node.output.name])
     return set()
+
+
+def _tie_gated(node: Node, read: list[Value], sets: DisjointSets[str], around: set[str]) -> set[str]:
+    """A product with what a Sigmoid gives carries the factors of the other operand on."""
+    bounded = [value for value in read if value.producer is not None and value.producer.op in GATING]
+    others = [value for value in read if value not in bounded]
+    if len(bounded) != 1 or len(others) != 1 or channels_of(others[0]) != channels_of(node.output):
+        return around
+    sets.union([others[0].name, node.output.name])
+    return {bounded[0].name}
+
+
+def is_gate(node: Node) -> bool:
+    """Whether a node multiplies every channel by a constant of its own, and a Sigmoid alone reads that."""
+    if node.op != "Mul" or len(node.output.uses) != 1 or node.output.uses[0].node.op not in GATING:
+        return False
+    factors, channels = array_of(node.operand(1)), channels_of(node.output)
+    if factors is None or channels is None or channels_of(node.value(0)) != channels:
+        return False
+    return factors.size == channels and factors.shape[1:2] == (channels,)
 
 
 def _keeps_factors(node: Node, read: list[Value]) -> bool:
