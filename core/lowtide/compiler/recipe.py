@@ -26,10 +26,10 @@ class Settings:
     """A calibrator, and the texts of the pipelines that follow it."""
 
     calibrator: str = ""
-    structure: str = ""
     condition: str = ""
     scales: str = ""
     weights: str = ""
+    structure: str = ""
 
     def with_step(self, stage: Stage, text: str) -> Settings:
         """What a step makes of them: a calibrator is replaced, passes are added at the end of a pipeline."""
