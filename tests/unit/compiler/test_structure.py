@@ -58,10 +58,8 @@ def frames(count: int = 24) -> np.ndarray:
     return np.random.default_rng(7).normal(0.3, 1.0, (count, 3, 8, 8)).astype(np.float32)
 
 
-def compiled(
-    graph: Graph, recipe: str, *, target: str = "tda4vm", **options: object
-) -> lowtide.CompileResult:
-    return lowtide.compile(graph, target=target, data=frames(), options={"recipe": recipe, **options})
+def compiled(graph: Graph, recipe: str, **options: object) -> lowtide.CompileResult:
+    return lowtide.compile(graph, target="tda4vm", data=frames(), options={"recipe": recipe, **options})
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -100,8 +98,7 @@ def test_layers_that_compute_something_else_stop_the_compile(registry: Registry)
 
 def test_widths_are_chosen_for_the_layers_as_they_are_then() -> None:
     graph = gated(4, 3.0)
-    options = {"mixed_precision_factor": 1.3}
-    result = compiled(graph, f"{GATES}; try weights reconstruct", **options)
+    result = compiled(graph, f"{GATES}; try weights reconstruct", mixed_precision_factor=1.3)
     assert next(step for step in result.report.steps if step.step.startswith("structure")).kept
     widths = {layer.name: layer.bits for layer in result.report.layers}
     assert any(name.endswith("_gate") for name in widths)

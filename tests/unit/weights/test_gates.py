@@ -24,17 +24,18 @@ def silu(make: Maker, x: Value) -> Value:
 
 
 def gated(seed: int, spread: float, *, blocks: int = 2) -> Graph:
-    """Pointwise and depthwise layers with SiLU; channels differ in size by up to e^(2 spread) between them."""
+    """Pointwise and depthwise layers with SiLU; channels between them differ by up to e^(2 spread)."""
     make = Maker(np.random.default_rng(seed))
     x = make.input(1, 3, 8, 8)
     for _ in range(blocks):
         first = make.conv(x, 8)
         x = silu(make, first)
         second = make.conv(x, 8, 3, depthwise=True)
-        sizes = np.exp(make.generator.uniform(-spread, spread, 8)).astype(np.float32).reshape(-1, 1, 1, 1)
+        sizes: NDArray[np.float32] = np.exp(make.generator.uniform(-spread, spread, 8)).astype(np.float32)
+        sizes = sizes.reshape(-1, 1, 1, 1)
         scale(make, first, 1, sizes)
         scale(make, first, 2, sizes.ravel())
-        scale(make, second, 1, 1 / sizes)
+        scale(make, second, 1, np.reciprocal(sizes))
         x = silu(make, second)
     return make.done(make.conv(x, 4))
 
@@ -132,7 +133,7 @@ def test_a_network_without_gates_is_not_run() -> None:
     class NoFrames:
         """Fails when asked for anything."""
 
-    assert not EqualizeGates().run(graph, PassContext(frames=NoFrames())).changed  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # none of its methods is to be called
+    assert not EqualizeGates().run(graph, PassContext(frames=NoFrames())).changed  # type: ignore[arg-type]  # none of its methods is to be called
 
 
 def test_no_data_and_options_out_of_range_are_named() -> None:
