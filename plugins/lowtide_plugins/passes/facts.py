@@ -34,11 +34,22 @@ MOVING = frozenset(
 )
 """Operators whose results lie within the range of their first operand, or are zeros."""
 
+GIVEN = {"HardSigmoid": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+"""Operators whose results lie between two numbers, whatever they read."""
+
 LARGEST = float(np.finfo(np.float32).max)
 """The largest float32."""
 
 DEPTH = 8
 """How many nodes are looked at on the way back; more would cost time and hardly ever tell more."""
+
+
+def reach(value: Value) -> tuple[float, float]:
+    """Between which numbers a tensor lies by what makes it alone; infinite where nothing is known."""
+    maker = value.producer
+    if maker is None:
+        return -math.inf, math.inf
+    return GIVEN.get(maker.op) or bounds(maker) or (-math.inf, math.inf)
 
 
 def bounds(node: Node) -> tuple[float, float] | None:

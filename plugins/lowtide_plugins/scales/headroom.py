@@ -10,6 +10,7 @@ from lowtide.calibrate import Range
 from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide_plugins.passes.facts import reach
 from lowtide_plugins.scales.groups import groups_of, request_of, union
 
 
@@ -24,7 +25,7 @@ class AddHeadroom(Pass):
 
     With 16 bits, rounding noise lies some 70 dB below the signal, and one element that is a tenth larger than
     any of the calibration frames costs more than all of it. Twice the range costs 6 dB of these 70. Tensors
-    of 8 bits stay.
+    of 8 bits stay, and no range becomes wider than what a Clip or a Sigmoid lets through.
 
     Precondition: the pipeline ``scales``.
 
@@ -50,7 +51,12 @@ class AddHeadroom(Pass):
         for group in groups_of(graph, request):
             if group.bits == 16 and self.factor > 1:
                 span = union(group, ctx.ranges)
-                wide = Range(span.min * self.factor, span.max * self.factor)
+                reached = [reach(root) for root in group.roots]
+                low, high = min(low for low, _ in reached), max(high for _, high in reached)
+                wide = Range(
+                    min(span.min, max(span.min * self.factor, low)),
+                    max(span.max, min(span.max * self.factor, high)),
+                )
                 ctx.ranges.update({value.name: wide for value in group.members})
                 widened += 1
         return PassOutcome(False, {"widened": widened})

@@ -246,11 +246,45 @@ def test_limits_behind_a_tensor_are_no_error_of_it(name: str) -> None:
 def test_only_tensors_of_16_bits_get_headroom() -> None:
     narrow, wide = compiled("add-headroom"), compiled("")
     assert narrow.graph == wide.graph
-    before, after = (compiled(text, kind=1, tensor_bits=16).graph for text in ("", "add-headroom{factor=4}"))
-    values = [value.name for node in before for value in node.outputs if value.type.quant is not None]
+    before, after = (compiled(text, kind=1, tensor_bits=16) for text in ("", "add-headroom{factor=4}"))
+    values = [value.name for node in before.graph for value in node.outputs if value.type.quant is not None]
     assert values
-    for name in values:
-        assert scale(after.values[name]) == 4 * scale(before.values[name])
+    free = [name for name in values if after.ranges[name].max > 6]
+    assert free
+    for name in free:
+        assert scale(after.graph.values[name]) == 4 * scale(before.graph.values[name])
+
+
+CLIPPED = """graph "clipped" {
+  input %x: float32[1, 2, 4, 4]
+  const %w: float32[2, 2, 1, 1] = [1.5, -0.5, 0.25, 1.0]
+  const %low: float32[] = [0.0]
+  const %high: float32[] = [1.25]
+  %a: float32[1, 2, 4, 4] = Conv(%x, %w) layer "b"
+  %b: float32[1, 2, 4, 4] = Clip(%a, %low, %high) layer "b"
+  %c: float32[1, 2, 4, 4] = Conv(%b, %w)
+  %d: float32[1, 2, 4, 4] = Sigmoid(%c)
+  %y: float32[1, 2, 4, 4] = Conv(%d, %w)
+  return %y
+}
+"""
+
+
+def test_headroom_ends_at_what_a_clip_or_a_sigmoid_lets_through() -> None:
+    frames = np.random.default_rng(3).normal(size=(12, 2, 4, 4)).astype(np.float32) * 3
+    plain, wide = (
+        lowtide.compile(
+            parse_graph(CLIPPED),
+            target="am68a",
+            data=frames,
+            options={"tensor_bits": 16, "recipe": f"use calibrator minmax{text}"},
+        )
+        for text in ("", "; use scales add-headroom{factor=4}")
+    )
+    assert wide.ranges["b"].max == plain.ranges["b"].max == 1.25
+    assert plain.ranges["d"].max < wide.ranges["d"].max == 1.0
+    assert wide.ranges["c"].max == 4 * plain.ranges["c"].max
+    assert wide.ranges["c"].min == 4 * plain.ranges["c"].min
 
 
 def test_a_factor_below_one_is_no_headroom() -> None:
