@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.compiler.attempt import Attempt, Workbench, check_same
 from lowtide.compiler.recipe import Recipe, Settings
-from lowtide.compiler.trials import LEAST_GAIN, LOST, Trial
+from lowtide.compiler.trials import LEAST_GAIN, Trial
 from lowtide.compiler.widths import ask
 from lowtide.diagnostics import Diagnostics
 from lowtide.precision import quantized_values
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
 
 
+POOR = 0.1
+"""From this error on networks are compared with weights that make up for some of it.
+
+Of a network at 3.4 dB, what dominates says nothing of what layers are worth when that is gone.
+"""
+
+
 def with_structure(c: Compilation, bench: Workbench, recipe: Recipe) -> tuple[Workbench, list[Trial]]:
     """Run the pipeline ``structure``, and what a recipe tries of it, on the placed network.
 
-    Networks of one width, without anything else that the recipe tries, are compared; one that is lost with
-    its layers changed is compared with the first weights of the recipe.
+    Networks of one width, without anything else that the recipe tries, are compared; where little is left of
+    them, with the first weights of the recipe.
 
     Returns:
         Where attempts are made from now on, and the trials of steps that changed something.
@@ -97,7 +104,7 @@ def _errors(before: Workbench, after: Workbench, recipe: Recipe) -> tuple[float,
     attempts = [_plain(bench, settings) for bench in benches]
     errors = [bench.error(attempt) for bench, attempt in zip(benches, attempts, strict=True)]
     weights = next((step.text for step in recipe.trials if step.stage == "weights"), None)
-    if errors[1] >= LOST and weights is not None:
+    if errors[1] >= POOR and weights is not None:
         attempts = [bench.extend(attempt, weights) for bench, attempt in zip(benches, attempts, strict=True)]
         errors = [bench.error(attempt) for bench, attempt in zip(benches, attempts, strict=True)]
     return errors[0], errors[1]
