@@ -86,6 +86,7 @@ class Workbench:
         calibrators: all that may be asked; their statistics are collected at once.
         train: the frames to learn from; ``None`` when there are none.
         held_out: the frames to measure with.
+        runs: of the network on one frame that passes took to learn.
     """
 
     compilation: Compilation
@@ -94,6 +95,7 @@ class Workbench:
     calibrators: Sequence[str]
     train: DataSource | None
     held_out: HeldOut | None
+    runs: float = 0.0
 
     def condition(self, text: str) -> Conditioned:
         """Run the pipeline ``condition`` and collect statistics.
@@ -140,20 +142,32 @@ class Workbench:
                 diagnostics=diagnostics,
             )
 
-    def quantize(self, base: Conditioned, settings: Settings, plan: PrecisionPlan) -> Attempt:
-        """Calibrate, run the pipeline ``scales``, solve, run the pipeline ``weights``."""
-        return self.solve(base, settings, plan, {**self.known, **self.calibrate(base, settings, plan)})
+    def quantize(
+        self, base: Conditioned, settings: Settings, plan: PrecisionPlan, *, remember: bool = True
+    ) -> Attempt:
+        """Calibrate, run the pipeline ``scales``, solve, run the pipeline ``weights``.
+
+        Args:
+            base: what is quantized.
+            settings: how.
+            plan: with what widths.
+            remember: whether later attempts may take over what passes on scales keep. Without, what this
+                attempt costs says nothing of what another one will.
+        """
+        ranges = {**self.known, **self.calibrate(base, settings, plan)}
+        return self._solve(base, settings, plan, ranges, known=base.known if remember else dict(base.known))
 
     def rescale(self, attempt: Attempt, text: str) -> Attempt:
         """Run more passes on the ranges and scales that an attempt was solved with."""
         settings = attempt.settings.with_step("scales", text)
-        return self._solve(attempt.base, settings, attempt.plan, attempt.ranges, begun=attempt)
+        base = attempt.base
+        return self._solve(base, settings, attempt.plan, attempt.ranges, known=base.known, begun=attempt)
 
     def solve(
         self, base: Conditioned, settings: Settings, plan: PrecisionPlan, ranges: Mapping[str, Range]
     ) -> Attempt:
         """The same from given ranges on."""
-        return self._solve(base, settings, plan, ranges)
+        return self._solve(base, settings, plan, ranges, known=base.known)
 
     def _solve(
         self,
@@ -162,6 +176,7 @@ class Workbench:
         plan: PrecisionPlan,
         ranges: Mapping[str, Range],
         *,
+        known: dict[object, object],
         begun: Attempt | None = None,
     ) -> Attempt:
         c, diagnostics = self.compilation, Diagnostics()
@@ -183,6 +198,7 @@ class Workbench:
             plan=plan,
             ranges=chosen,
             weight_scales=scales,
+            known=known,
         )
         runs = before + self.run("scales", text, graph, context)
         if begun is not None and start == (chosen, scales):
@@ -299,6 +315,7 @@ class Workbench:
                 registry=c.request.registry,
                 after_each=c.request.after_pass,
             )
+        self.runs += sum(run.outcome.runs for run in runs)
         return tuple((stage, run) for run in runs)
 
 

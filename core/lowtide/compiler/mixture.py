@@ -16,7 +16,7 @@ import numpy as np
 from lowtide.compiler.run import Device
 from lowtide.errors import PassError
 from lowtide.ir import Array, Constant, Graph, Layer, TensorType, Value, layers
-from lowtide.latency import layer_works
+from lowtide.latency import work_shares
 from lowtide.precision import WIDE, PrecisionPlan, PrecisionProblem, has_parameters
 from lowtide.runtime import Session, to_model
 
@@ -198,13 +198,11 @@ def items_of(
     mixture: Mixture, problem: PrecisionProblem, narrow: PrecisionPlan, wide: PrecisionPlan
 ) -> tuple[Item, ...]:
     """The widths that differ between two plans."""
-    works = layer_works(problem.graph, problem.target, problem.placement)
-    effort = {name: work.macs + work.vector_ops + work.function_ops for name, work in works.items()}
-    total = max(sum(effort.values()), 1)
+    shares = work_shares(problem.graph, problem.target, problem.placement)
 
     def item(kind: Literal["activations", "weights"], name: str, tensors: tuple[str, ...]) -> Item:
         behind = mixture.behind(tensors, () if tensors else (name,))
-        return Item(kind, name, tensors, behind, sum(effort.get(one, 0) for one in behind) / total)
+        return Item(kind, name, tensors, behind, sum(shares.get(one, 0.0) for one in behind))
 
     differing = [
         group for group in problem.classes if narrow.activations[group.name] != wide.activations[group.name]

@@ -23,7 +23,6 @@ from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Array, Graph, print_graph
 from lowtide.measure import judged
-from lowtide.passes import parse_pipeline
 from lowtide.precision import Oracle, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
 from lowtide.runtime import WORKERS, Runner, Session, in_flight, to_model
 from lowtide.version import VERSION
@@ -39,7 +38,7 @@ FIRST_SWEEP, SWEEP = 3.0, 4.0
 plan that the recipe can work on, less.
 """
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the entries of journals change their meaning."""
 
 
@@ -84,9 +83,9 @@ class MeasuringOracle(Oracle):
         self._asked = 0.0
         self._plain: tuple[Attempt, list[Trial]] | None = None
         self._settled: tuple[Settings, list[Trial]] | None = None
-        self._settled_on = ""
         self._ground: _Ground | None = None
         self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
+        self._learned: dict[str, float] = {}
         self._references: dict[object, Outputs] = {}
 
     # --- what strategies ask ---
@@ -129,17 +128,13 @@ class MeasuringOracle(Oracle):
         narrow, before = self._eight_bits()
         settings = attrs.evolve(self.recipe.settings, condition=narrow.settings.condition)
         steps = [step for step in self.recipe.trials if step.stage != "condition"]
+        before_runs = self.bench.runs
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
         held = self.bench.held_out.frames.count if self.bench.held_out is not None else 0
-        runs = (len(trials) + bool(trials)) * (held or 0) + sum(
-            self._learning(step.stage, step.text) for step in steps
-        )
-        self._runs += runs
-        self._asked += runs
+        self._spend((len(trials) + bool(trials)) * (held or 0) + self.bench.runs - before_runs)
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]
-        self._settled_on = digest_of(plan)
         self._finished[digest_of(plan)] = attempt, self._settled[1]
         self._ground = None
 
@@ -148,16 +143,16 @@ class MeasuringOracle(Oracle):
         journal, source = self._prepared().journal, self._judges()
         settings = (self._settled or (self._eight_bits()[0].settings,))[0]
         key = f"finished {digest_of(plan)} {settings}"
-        known = journal.number(key)
-        learning = self._finishing(plan, settings)
-        self._asked += (source.count or 0) + learning
-        if known is None:
+        known, learned = journal.number(key), journal.number(f"{key} runs")
+        if known is None or learned is None:
             attempt, _ = self.finished(plan)
-            self._runs += learning
+            learned = self._learned.get(digest_of(plan), 0.0)
             with self.c.clock.stage("search: compare"):
                 graph, device = judged(attempt.graph), self.bench.device(attempt.base)
                 known = self._error(session_of(graph, "exact", device), source)
+            journal.put(f"{key} runs", learned)
             journal.put(key, known)
+        self._asked += (source.count or 0) + learned
         return known
 
     def interrupted(self) -> None:
@@ -199,7 +194,12 @@ class MeasuringOracle(Oracle):
                 self._finished[digest] = narrow, tried
             else:
                 settings, tried = self._settled or (narrow.settings, tried)
-                self._finished[digest] = self.bench.quantize(narrow.base, settings, plan), tried
+                before = self.bench.runs
+                # A search that goes on after an interrupt finishes fewer plans, and has to count as the whole.
+                attempt = self.bench.quantize(narrow.base, settings, plan, remember=False)
+                self._finished[digest] = attempt, tried
+                self._learned[digest] = self.bench.runs - before
+                self._runs += self._learned[digest]
         attempt, trials = self._finished[digest]
         return attrs.evolve(attempt, plan=plan), trials
 
@@ -216,6 +216,7 @@ class MeasuringOracle(Oracle):
     def _prepared(self) -> _Ground:
         if self._ground is None:
             attempt, _ = self._eight_bits()
+            before = self.bench.runs
             if self._settled is not None:
                 narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
             else:
@@ -226,6 +227,7 @@ class MeasuringOracle(Oracle):
                         narrow = self.bench.extend(narrow, step.text)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
+            self._spend(self.bench.runs - before)
             mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
@@ -268,19 +270,10 @@ class MeasuringOracle(Oracle):
         affordable = allowed * self._every / max(sum(item.share for item in ground.items), 1.0)
         return source.select(max(1, min(source.count or 1, int(affordable))))
 
-    def _finishing(self, plan: PrecisionPlan, settings: Settings) -> int:
-        """Runs of the network that passes take to learn for a plan, none where the network is there."""
-        if plan.same_widths(self.narrow) or digest_of(plan) == self._settled_on:
-            return 0
-        tried = settings.scales.removeprefix(self.recipe.settings.scales).removeprefix(",")
-        return self._learning("scales", tried) + self._learning("weights", settings.weights)
-
-    def _learning(self, stage: str, text: str) -> int:
-        """Runs of the network that passes take to learn: scales from one network, weights from two."""
-        train = self.bench.train
-        frames = 0 if train is None else train.count or 0
-        passes = len(parse_pipeline(text, self.c.request.registry)) if stage in {"scales", "weights"} else 0
-        return passes * frames * (2 if stage == "weights" else 1)
+    def _spend(self, runs: float) -> None:
+        """Count runs that no journal can save."""
+        self._runs += runs
+        self._asked += runs
 
     def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
         source = self._swept(ground)

@@ -6,7 +6,7 @@ from lowtide.latency.api import Bound, LatencyModel, LatencyProblem, LatencyTabl
 from lowtide.latency.costs import ModelCosts
 from lowtide.latency.estimate import estimate, latency_model
 from lowtide.latency.widths import plan_of_codes, uniform_plan
-from lowtide.latency.work import LayerWork, MatrixWork, TensorWork, layer_works
+from lowtide.latency.work import LayerWork, MatrixWork, TensorWork, layer_works, work_shares
 
 __all__ = [
     "Bound",
@@ -23,4 +23,5 @@ __all__ = [
     "layer_works",
     "plan_of_codes",
     "uniform_plan",
+    "work_shares",
 ]

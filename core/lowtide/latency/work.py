@@ -122,6 +122,14 @@ def layer_works(graph: Graph, target: Target, placement: Placement) -> Mapping[s
     return {layer.name: _work(layer, target, layer.name in host, enters, leaves) for layer in found}
 
 
+def work_shares(graph: Graph, target: Target, placement: Placement) -> Mapping[str, float]:
+    """The part that every layer has of the work of the network, by name, whatever it takes on the device."""
+    works = layer_works(graph, target, placement)
+    effort = {name: work.macs + work.vector_ops + work.function_ops for name, work in works.items()}
+    total = max(sum(effort.values()), 1)
+    return {name: one / total for name, one in effort.items()}
+
+
 def _work(
     layer: Layer,
     target: Target,

@@ -43,11 +43,14 @@ class PassOutcome:
         changed: whether the graph is another one now; a pass that runs twice changes nothing the second time.
         counters: what it did how often, for the report.
         refusals: where it did nothing, and why.
+        runs: of the network on one frame that it took, parts of the network by their share: what a search
+            that runs it for many plans has to pay.
     """
 
     changed: bool
     counters: Mapping[str, int] = attrs.field(factory=dict[str, int])
     refusals: tuple[Refusal, ...] = ()
+    runs: float = 0.0
 
 
 @attrs.define(kw_only=True)

@@ -35,6 +35,12 @@ class Group:
         """That of the first member."""
         return self.members[0].name
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All of it by name, to be found again in another copy of the graph."""
+        names = (tuple(value.name for value in values) for values in (self.members, self.roots))
+        return (*names, self.bits, self.asymmetric)
+
 
 def request_of(ctx: PassContext, name: str) -> SolveRequest:
     """The rules that the solver will follow.

@@ -12,6 +12,7 @@ import numpy as np
 from lowtide.calibrate import Range
 from lowtide.errors import PassError
 from lowtide.ir import Array, Graph, Layer, QuantParams, Value, layers
+from lowtide.latency import work_shares
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize import numbers
 from lowtide.quantize.operands import MAC_OPS, mac_operands
@@ -24,9 +25,8 @@ from lowtide.quantize.weights import (
     split_room,
 )
 from lowtide_plugins.scales.groups import Group, groups_of, params, request_of, union
-from lowtide_plugins.scales.measured import activation_curve, weight_curve
+from lowtide_plugins.scales.measured import Curves
 from lowtide_plugins.scales.plan import Curve, Mac, Plan
-from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values
 
 PER_OCTAVE = 8
@@ -85,7 +85,10 @@ class JointScales(Pass):
         if tied and request.channel_wise and any(_is_depthwise(layer) for layer in layers(graph)):
             reason = "depthwise layers have scales per channel, which follow from the weights."
             return PassOutcome(False, {}, (Refusal(self.name, reason),))
-        values = Values(graph, ctx.frames, self.frames, self.memory << 20)
+        shares = work_shares(graph, request.target, request.placement)
+        values = Values(graph, ctx.frames, self.frames, self.memory << 20, shares)
+        key = (self, request.rule, ctx.frames.positions)
+        measured = Curves(values, request, self.unseen, ctx.known, key)
         groups = {group.name: group for group in groups_of(graph, request) if not group.asymmetric}
         per_octave = PER_OCTAVE if tied else 1
         chosen: dict[str, int] = {}
@@ -111,13 +114,12 @@ class JointScales(Pass):
         for name, group in groups.items():
             span, quant = whole[name]
             steps = _steps(ACTIVATION_STEPS, per_octave)
-            trial = Trial(values, group, span, request, self.unseen)
-            curves[name] = activation_curve(trial, quant, steps if group.bits == 8 else steps[:1])
+            curves[name] = measured.of_group(group, span, quant, steps if group.bits == 8 else steps[:1])
             if group.bits != 8:  # codes are plenty, and what clipping costs shows on other frames only
                 curves[name] = curves[name].without_finer()
             for layer, own in makers.get(name, ()):
                 source = 2.0 ** (chosen[member[layer.nodes[0].value(0)].name] / per_octave)
-                mac = _mac(layer, own, member, source, values, request)
+                mac = _mac(layer, own, member, source, measured)
                 if mac is None:
                     refusals.append(Refusal(layer.place, "its input does not leave a layer."))
                     continue
@@ -126,7 +128,7 @@ class JointScales(Pass):
         plan = Plan(per_octave, chosen, curves, tuple(macs), tied)
         plan.descend()
         changed = _write(graph, plan, groups, weights, ctx.ranges, ctx.weight_scales)
-        return PassOutcome(False, {"chosen": changed}, tuple(refusals))
+        return PassOutcome(False, {"chosen": changed}, tuple(refusals), values.runs)
 
 
 def _is_depthwise(layer: Layer) -> bool:
@@ -193,23 +195,24 @@ def _weights(layer: Layer, member: Mapping[Value, Group], request: SolveRequest)
     )
 
 
-def _mac(  # noqa: PLR0917 - all of them decide on the cost
+def _mac(
     layer: Layer,
     own: _Weights,
     member: Mapping[Value, Group],
     scale: float,
-    values: Values,
-    request: SolveRequest,
+    measured: Curves,
 ) -> Mac | None:
     """What weight scales of a layer cost; ``None`` where its input is not kept."""
     operands = mac_operands(layer.nodes[0])
     assert operands is not None  # noqa: S101 - `_weights` checked it
     assert operands.weights.constant is not None  # noqa: S101 - the same
-    power, narrow = request.rule.weight_scale == "power-of-two", request.rule.weight_codes == "narrow"
+    rule = measured.request.rule
+    power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
     real = operands.weights.constant.array()
     whole = numbers.weight_params(real, own.bits, axis=None, power=power, narrow=narrow).scale[0]
-    tried = [whole * step for step in _steps(WEIGHT_STEPS, 1 if power else PER_OCTAVE)]
-    curve = weight_curve(values, layer, operands, {at: own.params(at, scale) for at in tried})
+    # With 16 bits, what rounding costs is next to nothing, and less by clipping is not worth a look.
+    steps = _steps(WEIGHT_STEPS, 1 if power else PER_OCTAVE)[: None if own.bits == 8 else 1]
+    curve = measured.of_weights(layer, operands, {whole * at: own.params(whole * at, scale) for at in steps})
     largest = float(own.bias.max(initial=0.0))
     least = math.log2(largest / own.most) if largest and own.axis is None else -math.inf
     names = (member[operands.activation].name, member[layer.output].name)

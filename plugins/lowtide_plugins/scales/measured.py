@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 import attrs
 import numpy as np
@@ -11,10 +11,57 @@ from lowtide.calibrate import Range
 from lowtide.ir import Array, Graph, Layer, Node, QuantParams, TensorType, Value
 from lowtide.quantize import numbers
 from lowtide.quantize.operands import MacOperands
+from lowtide.quantize.solve import SolveRequest
 from lowtide.runtime import Session, dequantize, to_model
+from lowtide_plugins.scales.groups import Group
 from lowtide_plugins.scales.plan import Curve
 from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values, part_of
+
+
+WIDE_FRAMES = (0,)
+"""Of the frames, those that 16 bits are measured on: there is little to lose, and only its order counts."""
+
+
+@attrs.frozen(eq=False)
+class Curves:
+    """The curves of one network; what is known from another plan of widths is not measured again.
+
+    Attributes:
+        values: of the network.
+        request: the rules.
+        unseen: see ``choose-ranges``.
+        known: curves that were measured.
+        key: all that they depend on besides the float network and what is asked for.
+    """
+
+    values: Values
+    request: SolveRequest
+    unseen: float
+    known: MutableMapping[object, object]
+    key: tuple[object, ...]
+
+    def of_group(self, group: Group, span: Range, quant: QuantParams, steps: Sequence[float]) -> Curve:
+        """See `activation_curve`; `span` is the whole range."""
+        key = (*self.key, group.key, span, quant, tuple(steps))
+        found = self.known.get(key)
+        if not isinstance(found, Curve):
+            frames = WIDE_FRAMES if group.bits > 8 else None
+            trial = Trial(self.values, group, span, self.request, self.unseen, frames)
+            found = self.known[key] = activation_curve(trial, quant, steps)
+        return found
+
+    def of_weights(
+        self, layer: Layer, operands: MacOperands, choices: Mapping[float, QuantParams]
+    ) -> Curve | None:
+        """See `weight_curve`."""
+        key = (*self.key, layer.name, tuple(choices.items()))
+        found = self.known.get(key)
+        if not isinstance(found, Curve):
+            wide = any(quant.bits > 8 for quant in choices.values())
+            frames = WIDE_FRAMES if wide else None
+            found = self.known[key] = weight_curve(self.values, layer, operands, choices, frames)
+        return found
 
 
 def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -> Curve:
@@ -33,11 +80,22 @@ def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -
 
 
 def weight_curve(
-    values: Values, layer: Layer, operands: MacOperands, choices: Mapping[float, QuantParams]
+    values: Values,
+    layer: Layer,
+    operands: MacOperands,
+    choices: Mapping[float, QuantParams],
+    frames: Sequence[int] | None = None,
 ) -> Curve | None:
     """Measure the weights of a layer, rounded to nearest, with the parameters that belong to some scales.
 
     The mean error of every output channel is left out, since a bias takes it back.
+
+    Args:
+        values: of the network.
+        layer: the layer.
+        operands: those of its first node.
+        choices: parameters by scale.
+        frames: which of the frames to run; by default all.
 
     Returns:
         ``None`` where the input of the layer is not kept.
@@ -47,7 +105,9 @@ def weight_curve(
         return None
     real, node = weights.array(), layer.nodes[0]
     session = _with_other_weights(node, operands.activation)
-    inputs = [frame[operands.activation.name] for frame in values.frames]
+    chosen = range(len(values.frames)) if frames is None else frames
+    inputs = [values.frames[at][operands.activation.name] for at in chosen]
+    values.runs += values.shares.get(node, 0.0) * len(inputs) * (1 + len(choices))
     bias = _bias(node, operands)
     plain = [_run(session, x, real) + bias for x in inputs]
     rest = _rest(layer)
@@ -60,7 +120,7 @@ def weight_curve(
         deltas = [_run(session, x, lost) for x in inputs]
         mean = np.mean([delta.mean(axis=others, keepdims=True) for delta in deltas], axis=0)
         made: dict[int, dict[str, Array]] = {}
-        for at, (before, delta) in enumerate(zip(plain, deltas, strict=True)):
+        for at, (before, delta) in zip(chosen, zip(plain, deltas, strict=True), strict=True):
             found = {node.output.name: (before + delta - mean).astype(np.float32)}
             made[at] = rest.run(found) if rest is not None else found
         measured[scale] = suffix.error_of(made)

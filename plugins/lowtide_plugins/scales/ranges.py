@@ -12,7 +12,8 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.errors import PassError
-from lowtide.ir import Graph, Value
+from lowtide.ir import Graph, Layer, Value, layers
+from lowtide.latency import work_shares
 from lowtide.passes import Pass, PassContext, PassOutcome
 from lowtide.quantize.operands import MAC_OPS
 from lowtide.quantize.solve import SolveRequest
@@ -82,8 +83,7 @@ class Trial:
         readers = [node for value in self.group.members for node in value.users]
         if any(node.op not in LINEAR for node in readers):
             return False
-        behind = [node.output for node in readers]
-        if any(made in self.values.clips for value in behind for made in (value, *_made_of(value))):
+        if self.values.clips:
             return False
         quant, whole = (params(self.group, each, self.request) for each in (span, self.whole))
         low, high = quant.range
@@ -121,9 +121,11 @@ class ChooseRanges(Pass):
     little below zero is also tried without its negative part, since unsigned codes are twice as fine. A range
     is replaced only if the error falls by more than `gain`; 16-bit tensors keep theirs.
 
-    Tensors are gone through from the outputs to the input. What is cut off behind a tensor, by a range that
-    has been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept wider than
-    what it gives. A search on some of the frames finds a range, and all frames widen or narrow it further.
+    Tensors are gone through from the outputs to the input. What the layers that read a tensor cut off, by
+    ranges that have been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept
+    wider than what it gives. A search on some of the frames finds a range, and all frames widen or narrow it
+    further. Under another plan of widths, a tensor keeps what was found where the layers behind it cut off
+    the same.
 
     Precondition: the pipeline ``scales``; calibration frames are given.
 
@@ -153,30 +155,52 @@ class ChooseRanges(Pass):
         request = request_of(ctx, self.name)
         if ctx.frames is None or ctx.ranges is None:
             raise PassError("needs calibration frames", place=self.name)
-        values = Values(graph, ctx.frames, self.frames, self.memory << 20)
-        few = range(0, len(values.frames), -(-len(values.frames) // FEW))
-        power = request.rule.activation_scale == "power-of-two"
+        shares = work_shares(graph, request.target, request.placement)
+        values = Values(graph, ctx.frames, self.frames, self.memory << 20, shares)
+        readers = _readers(graph)
+        clips: dict[Value, Range] = {}
         narrowed = 0
         # From the outputs on, so that a range is not kept wide for what is cut off behind it anyway.
         for group in reversed(groups_of(graph, request)):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
-            glance = Trial(values, group, before, request, 0.0, few)
-            if all(map(glance.hopeless, self._nearest(before, group, power=power))):
-                continue
-            after = self._search(before, group, glance.cost, power=power)
-            if after != before:
-                trial = Trial(values, group, before, request, self.unseen)
-                after = self._refine(before, after, trial.cost, power=power)
+            behind = {
+                value: clips[value]
+                for member in group.members
+                for layer in readers.get(member, ())
+                for value in layer.outputs
+                if value in clips
+            }
+            limits = tuple((value.name, span) for value, span in behind.items())
+            key = (self, request.rule, ctx.frames.positions, group.key, before, limits)
+            after = ctx.known.get(key)
+            if not isinstance(after, Range):
+                values.clips = behind
+                after = self._chosen(values, group, before, request)
+                ctx.known[key] = after
             if after != before:
                 narrowed += 1
-                # Files that carry ranges hold them in single precision.
-                after = Range(float(np.float32(after.min)), float(np.float32(after.max)))
                 ctx.ranges.update({value.name: after for value in group.members})
                 held = Range(*params(group, after, request).range)
-                values.clips.update(dict.fromkeys(group.roots, held))
-        return PassOutcome(False, {"narrowed": narrowed, "frames": len(values.frames)})
+                clips.update(dict.fromkeys(group.roots, held))
+        return PassOutcome(False, {"narrowed": narrowed}, runs=values.runs)
+
+    def _chosen(self, values: Values, group: Group, before: Range, request: SolveRequest) -> Range:
+        """The range that a group is given instead of its calibrated one."""
+        power = request.rule.activation_scale == "power-of-two"
+        few = range(0, len(values.frames), -(-len(values.frames) // FEW))
+        glance = Trial(values, group, before, request, 0.0, few)
+        if all(map(glance.hopeless, self._nearest(before, group, power=power))):
+            return before
+        after = self._search(before, group, glance.cost, power=power)
+        if after != before:
+            trial = Trial(values, group, before, request, self.unseen)
+            after = self._refine(before, after, trial.cost, power=power)
+        if after == before:
+            return before
+        # Files that carry ranges hold them in single precision.
+        return Range(float(np.float32(after.min)), float(np.float32(after.max)))
 
     def _nearest(self, before: Range, group: Group, *, power: bool) -> Iterable[Range]:
         """The ranges that a search begins with, and ends with where none of them is better."""
@@ -239,6 +263,9 @@ def _may_be_unsigned(before: Range, group: Group) -> bool:
     return not group.asymmetric and before.min < 0 and -before.min < SIGNED * before.max
 
 
-def _made_of(value: Value) -> Iterable[Value]:
-    """What the nodes give that read a value."""
-    return (made for node in value.users for made in node.outputs)
+def _readers(graph: Graph) -> dict[Value, list[Layer]]:
+    found: dict[Value, list[Layer]] = {}
+    for layer in layers(graph):
+        for value in layer.inputs:
+            found.setdefault(value, []).append(layer)
+    return found

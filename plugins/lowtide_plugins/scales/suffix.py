@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,28 +34,47 @@ class Values:
         memory: how many bytes their activations, of which those that leave a layer are kept, may take;
             there are fewer frames where they would take more, but at least one. Up to `LEAST` frames may take
             `LEAST` times of it.
+        shares: what each layer has of the work of the network, by name.
 
     Attributes:
+        runs: of the network on one frame so far, parts of it by their share.
         clips: between which numbers tensors behind a changed one are held: what they cut off is no error of
             that one.
     """
 
-    def __init__(self, graph: Graph, frames: DataSource, count: int, memory: int) -> None:
+    def __init__(  # noqa: PLR0917 - all of them decide on what is kept
+        self,
+        graph: Graph,
+        frames: DataSource,
+        count: int,
+        memory: int,
+        shares: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self.graph = graph
-        made = list(dict.fromkeys(value.name for layer in layers(graph) for value in layer.outputs))
-        session = Session(to_model(graph, quantized=False, outputs=made))
-        (first,) = frames.select(1).frames()
-        size = sum(array.nbytes for array in (*first.feeds.values(), *session.run(first.feeds).values()))
-        fit = memory // max(size, 1)
-        if fit < LEAST:
-            fit = min(LEAST, LEAST * memory // max(size, 1))
-        chosen = frames.select(max(1, min(count, fit)))
-        self.frames: list[dict[str, Array]] = []
-        for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
-            self.frames.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
-        self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
+        self.runs = 0.0
         self.clips: dict[Value, Range] = {}
+        self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
+        # What a layer does counts with its first node, which does most of it.
+        self.shares = {layer.nodes[0]: shares.get(layer.name, 0.0) for layer in layers(graph)}
+        self._source, self._count, self._memory = frames, count, memory
         self._last: Suffix | None = None
+
+    @cached_property
+    def frames(self) -> list[dict[str, Array]]:
+        """The activations of each frame by name; they are computed when the first is asked for."""
+        made = list(dict.fromkeys(value.name for layer in layers(self.graph) for value in layer.outputs))
+        session = Session(to_model(self.graph, quantized=False, outputs=made))
+        (first,) = self._source.select(1).frames()
+        size = sum(array.nbytes for array in (*first.feeds.values(), *session.run(first.feeds).values()))
+        fit = self._memory // max(size, 1)
+        if fit < LEAST:
+            fit = min(LEAST, LEAST * self._memory // max(size, 1))
+        chosen = self._source.select(max(1, min(self._count, fit)))
+        kept: list[dict[str, Array]] = []
+        for frame, results in in_flight(session, chosen.frames(), lambda frame: frame.feeds):
+            kept.append({**frame.feeds, **dict(zip(made, results.values(), strict=True))})
+        self.runs += 1 + len(kept)
+        return kept
 
     def signals(self, frames: Sequence[int]) -> list[float]:
         """The energy of every output over some frames."""
@@ -93,6 +114,7 @@ class Suffix:
         part = part_of(fixed, nodes, computed, self.clips)
         self.reads = tuple(value.name for value in part.inputs)
         self.session = Session(to_model(part, quantized=False)) if computed else None
+        self.share = sum(values.shares.get(node, 0.0) for node in nodes)
         self.clipped = not self.clips.keys().isdisjoint(reached - fixed)
         self._wanted: dict[int, Mapping[str, Array]] = {}
 
@@ -138,6 +160,7 @@ class Suffix:
         if self.session is None:
             yield from made.items()
             return
+        self.values.runs += self.share * len(made)
         for (at, instead), results in in_flight(self.session, made.items(), self._feeds):
             yield at, {**instead, **results}
 

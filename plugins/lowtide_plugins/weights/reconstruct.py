@@ -118,7 +118,7 @@ class Reconstruct(Pass):
         own = [key for key, found in ctx.known.items() if isinstance(found, Fitted)]
         for key in own[: -RUNS * len(chosen)]:
             del ctx.known[key]
-        return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals))
+        return PassOutcome(changed > 0, {"reconstructed": changed}, tuple(refusals), 2.0 * sequence.count)
 
     def _count(self, graph: Graph) -> int:
         """As many frames as their activations fit into `memory`, but at least half of `frames`."""

@@ -66,13 +66,15 @@ class RoundWeights(Pass):
             else:
                 refusals.append(Refusal(node.place, reason))
         narrow = ctx.request.rule.weight_codes == "narrow"
-        moments = second_moments(ctx.reference, layers, ctx.frames.select(self.frames), rows=self.rows)
+        frames = ctx.frames.select(self.frames)
+        moments = second_moments(ctx.reference, layers, frames, rows=self.rows)
+        runs = float(frames.count or 0)
         changed = 0
         for node, operands in layers:
             if node.name in moments:
                 matrix = moments[node.name].matrix
                 changed += self._round(graph, ctx.reference, node, operands, matrix, narrow=narrow)
-        return PassOutcome(changed > 0, {"rounded": changed}, tuple(refusals))
+        return PassOutcome(changed > 0, {"rounded": changed}, tuple(refusals), runs)
 
     def _objection(self, node: Node, operands: MacOperands, reference: Graph) -> str | None:
         shape = operands.weights.type.static_shape
