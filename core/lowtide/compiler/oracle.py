@@ -195,7 +195,7 @@ class MeasuringOracle(Oracle):
             else:
                 settings, tried = self._settled or (narrow.settings, tried)
                 before = self.bench.runs
-                # A search that goes on after an interrupt finishes fewer plans, and has to count as the whole.
+                # A search that goes on after an interrupt finishes fewer plans, and counts as if it were one.
                 attempt = self.bench.quantize(narrow.base, settings, plan, remember=False)
                 self._finished[digest] = attempt, tried
                 self._learned[digest] = self.bench.runs - before

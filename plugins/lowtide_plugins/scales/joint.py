@@ -210,8 +210,7 @@ def _mac(
     power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
     real = operands.weights.constant.array()
     whole = numbers.weight_params(real, own.bits, axis=None, power=power, narrow=narrow).scale[0]
-    # With 16 bits, what rounding costs is next to nothing, and less by clipping is not worth a look.
-    steps = _steps(WEIGHT_STEPS, 1 if power else PER_OCTAVE)[: None if own.bits == 8 else 1]
+    steps = _steps(WEIGHT_STEPS, 1 if power else PER_OCTAVE)
     curve = measured.of_weights(layer, operands, {whole * at: own.params(whole * at, scale) for at in steps})
     largest = float(own.bias.max(initial=0.0))
     least = math.log2(largest / own.most) if largest and own.axis is None else -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 
 import attrs
@@ -18,9 +19,8 @@ from lowtide_plugins.scales.plan import Curve
 from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values, part_of
 
-
 WIDE_FRAMES = (0,)
-"""Of the frames, those that 16 bits are measured on: there is little to lose, and only its order counts."""
+"""Of the frames, those that 16-bit activations are measured on: they are only rounded, which is much the same."""
 
 
 @attrs.frozen(eq=False)
@@ -59,8 +59,7 @@ class Curves:
         found = self.known.get(key)
         if not isinstance(found, Curve):
             wide = any(quant.bits > 8 for quant in choices.values())
-            frames = WIDE_FRAMES if wide else None
-            found = self.known[key] = weight_curve(self.values, layer, operands, choices, frames)
+            found = self.known[key] = weight_curve(self.values, layer, operands, choices, until_worse=wide)
         return found
 
 
@@ -84,7 +83,8 @@ def weight_curve(
     layer: Layer,
     operands: MacOperands,
     choices: Mapping[float, QuantParams],
-    frames: Sequence[int] | None = None,
+    *,
+    until_worse: bool = False,
 ) -> Curve | None:
     """Measure the weights of a layer, rounded to nearest, with the parameters that belong to some scales.
 
@@ -94,8 +94,8 @@ def weight_curve(
         values: of the network.
         layer: the layer.
         operands: those of its first node.
-        choices: parameters by scale.
-        frames: which of the frames to run; by default all.
+        choices: parameters by scale, from the coarsest on.
+        until_worse: leave out what is finer than a scale that costs more than the one before.
 
     Returns:
         ``None`` where the input of the layer is not kept.
@@ -105,9 +105,9 @@ def weight_curve(
         return None
     real, node = weights.array(), layer.nodes[0]
     session = _with_other_weights(node, operands.activation)
-    chosen = range(len(values.frames)) if frames is None else frames
-    inputs = [values.frames[at][operands.activation.name] for at in chosen]
-    values.runs += values.shares.get(node, 0.0) * len(inputs) * (1 + len(choices))
+    inputs = [frame[operands.activation.name] for frame in values.frames]
+    once = values.shares.get(node, 0.0) * len(inputs)
+    values.runs += once
     bias = _bias(node, operands)
     plain = [_run(session, x, real) + bias for x in inputs]
     rest = _rest(layer)
@@ -115,15 +115,20 @@ def weight_curve(
     channel = plain[0].ndim - 1 if node.op in {"Gemm", "MatMul"} else 1
     others = tuple(at for at in range(plain[0].ndim) if at != channel)
     measured: dict[float, float] = {}
+    least = math.inf
     for scale, quant in choices.items():
         lost = dequantize(numbers.quantize(real, quant, half="away"), quant) - real
         deltas = [_run(session, x, lost) for x in inputs]
         mean = np.mean([delta.mean(axis=others, keepdims=True) for delta in deltas], axis=0)
         made: dict[int, dict[str, Array]] = {}
-        for at, (before, delta) in zip(chosen, zip(plain, deltas, strict=True), strict=True):
+        for at, (before, delta) in enumerate(zip(plain, deltas, strict=True)):
             found = {node.output.name: (before + delta - mean).astype(np.float32)}
             made[at] = rest.run(found) if rest is not None else found
         measured[scale] = suffix.error_of(made)
+        values.runs += once
+        if until_worse and measured[scale] > least:
+            break
+        least = measured[scale]
     return Curve.through(measured)
 
 

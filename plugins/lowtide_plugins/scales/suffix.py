@@ -42,7 +42,7 @@ class Values:
             that one.
     """
 
-    def __init__(  # noqa: PLR0917 - all of them decide on what is kept
+    def __init__(
         self,
         graph: Graph,
         frames: DataSource,
