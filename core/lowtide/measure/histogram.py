@@ -26,12 +26,14 @@ class Histogram:
         high: upper edge of the last one, which belongs to it; all bins are equally wide.
         counts: elements in each of the `BINS` bins.
         outside: how many elements lie below and above; NaN is counted nowhere.
+        extremes: the lowest and the highest element; infinite, the other way round, before there is one.
     """
 
     low: float
     high: float
     counts: NDArray[np.int64] = attrs.field(factory=lambda: np.zeros(BINS, np.int64), eq=False)
     outside: NDArray[np.int64] = attrs.field(factory=lambda: np.zeros(2, np.int64), eq=False)
+    extremes: NDArray[np.float64] = attrs.field(factory=lambda: np.array([np.inf, -np.inf]), eq=False)
 
     def add(self, values: Array) -> None:
         """Count the elements of an array of any shape."""
@@ -39,6 +41,8 @@ class Histogram:
         wide = wide[~np.isnan(wide)]
         self.counts[:] += np.histogram(wide, BINS, (self.low, self.high))[0]
         self.outside[:] += np.count_nonzero(wide < self.low), np.count_nonzero(wide > self.high)
+        self.extremes[0] = wide.min(initial=self.extremes[0])
+        self.extremes[1] = wide.max(initial=self.extremes[1])
 
 
 def spans(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, tuple[float, float]]:

@@ -104,7 +104,7 @@ def _rounded(view: DiagnosisView, value: Value, share: float, whose: str) -> Ite
     layer = _maker(view, value)
     on_device = layer in view.layers and view.placement.on_accelerator(layer)
     wider = remedies.wider_output(view, layer) if on_device else None
-    gain = gain_db(view.histograms[value.name], quant, found.seen, NARROWER)
+    gain = gain_db(view.histograms[value.name], quant, NARROWER)
     candidates = [
         (CONSTANT, found.factor(found.kept, found.live), HALF_BIT),
         (CHANNELS, found.spread(), TWO_BITS),
@@ -173,17 +173,20 @@ def _evidence(cause: Cause, found: Usage) -> str:
 
 def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Finding]:
     """Who chose a range that is too small."""
-    quant, found = value.type.quant, usage(view, value)
-    if quant is None or found is None:
+    quant, histogram = value.type.quant, view.histograms.get(value.name)
+    if quant is None or histogram is None or value.name not in view.ranges:
         return
-    low, high = quant.range
-    evidence = f"codes reach {_span((low, high))}; saturated elements make {share:.0%} of the noise"
+    measured = "frame" if view.frames == 1 else f"{view.frames} frames"
+    lowest, highest = histogram.extremes.tolist()
+    evidence = (
+        f"codes reach {_span(quant.range)}; on the {measured} that errors are measured on, elements are "
+        f"{_span((lowest, highest))}, and saturated ones make {share:.0%} of the noise"
+    )
     layer = view.layer_of(value)
     if value.name in view.calibrated and not view.prequantized:
-        gain = gain_db(view.histograms[value.name], quant, found.seen, WIDER)
+        gain = gain_db(histogram, quant, WIDER)
         remedy = remedies.calibrator(view, "minmax") if gain >= ENOUGH_DB else None
-        seen = f"elements up to {_span(found.seen)} were seen"
-        yield CUT.finding(layer, f"{evidence}; {seen}", remedy or remedies.wider_output(view, layer))
+        yield CUT.finding(layer, evidence, remedy or remedies.wider_output(view, layer))
     elif view.prequantized:
         yield DOMAIN.finding(layer, evidence, remedies.recalibrated())
     elif view.options.quant_params_proto_path:

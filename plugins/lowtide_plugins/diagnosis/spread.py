@@ -38,8 +38,7 @@ class Usage:
         reach: the lowest and the highest number that codes stand for.
         tied: the range that the tensor and those of the same scale need together.
         with_others: the other tensors of the same scale.
-        seen: what was seen of the tensor.
-        kept: the part of it that the calibrator kept.
+        kept: the part of what calibration saw that the calibrator kept.
         live: that without channels that never change.
         constant: how many channels those are.
         channels: the range of every live channel; empty where they were not looked at.
@@ -51,7 +50,6 @@ class Usage:
     reach: Span
     tied: Span
     with_others: tuple[str, ...]
-    seen: Span
     kept: Span
     live: Span
     constant: int
@@ -102,7 +100,6 @@ def usage(view: DiagnosisView, value: Value) -> Usage | None:
         reach=quant.range,
         tied=tied,
         with_others=others,
-        seen=seen,
         kept=kept,
         live=live,
         constant=len(constant),
@@ -129,12 +126,11 @@ def bulk(histogram: Histogram) -> Span:
     return histogram.low + first * step, histogram.low + last * step
 
 
-def gain_db(histogram: Histogram, quant: QuantParams, seen: Span, factors: Iterable[float]) -> float:
+def gain_db(histogram: Histogram, quant: QuantParams, factors: Iterable[float]) -> float:
     """By how much the noise of the codes would fall at most if they reached so many times as far, in dB.
 
     An estimate: rounding makes scale^2 / 12 for each element, a cut the square of its length; elements
-    outside of the bins are taken as spread evenly up to the extremes that were seen. 0 when nothing would be
-    won.
+    outside of the bins are taken as spread evenly up to the extremes. 0 when nothing would be won.
     """
     step = (histogram.high - histogram.low) / len(histogram.counts)
     centres = histogram.low + (np.arange(len(histogram.counts)) + 0.5) * step
@@ -142,10 +138,11 @@ def gain_db(histogram: Histogram, quant: QuantParams, seen: Span, factors: Itera
     below, above = (float(count) for count in histogram.outside)
     elements = max(1.0, float(counts.sum()) + below + above)
     low, high = quant.range
+    lowest, highest = histogram.extremes.tolist()
 
     def noise(factor: float) -> float:
         cut = np.maximum(0.0, centres - high * factor) + np.maximum(0.0, low * factor - centres)
-        far = [(above, seen[1] - high * factor), (below, low * factor - seen[0])]
+        far = [(above, highest - high * factor), (below, low * factor - lowest)]
         outside = sum(count * max(0.0, length) ** 2 / 3 for count, length in far)
         return float((counts * cut**2).sum()) + outside + elements * (quant.scale[0] * factor) ** 2 / 12
 

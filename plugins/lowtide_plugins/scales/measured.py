@@ -20,7 +20,7 @@ from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values, part_of
 
 WIDE_FRAMES = (0,)
-"""Of the frames, those that 16-bit activations are measured on: they are only rounded, which is much the same."""
+"""Of the frames, those that 16-bit activations are measured on: rounding is much the same on all."""
 
 
 @attrs.frozen(eq=False)

@@ -54,7 +54,8 @@ class CorrectBias(Pass):
                 refusals.append(Refusal(node.place, delta))
                 continue
             corrected += _apply(graph, node, operands, ctx, delta)
-        return PassOutcome(corrected > 0, {"corrected": corrected}, tuple(refusals))
+        runs = float(ctx.frames.select(self.frames).count or 0)
+        return PassOutcome(corrected > 0, {"corrected": corrected}, tuple(refusals), runs)
 
 
 def _quantized_mac(node: Node) -> MacOperands | None:

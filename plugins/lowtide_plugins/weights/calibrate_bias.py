@@ -104,7 +104,7 @@ class CalibrateBias(Pass):
                 node = layer.nodes[0]
                 if node.output.name in targets:
                     changed += _set(graph, node, self._closed_form(layer, reference, sequence), ctx.request)
-        return PassOutcome(changed > 0, {"calibrated": changed}, tuple(refusals))
+        return PassOutcome(changed > 0, {"calibrated": changed}, tuple(refusals), 2.0 * sequence.count)
 
     def _closed_form(self, layer: Layer, reference: Graph, sequence: LayerSequence) -> Array:
         node = layer.nodes[0]
@@ -152,7 +152,8 @@ class CalibrateBias(Pass):
             if start >= len(every):
                 start, factor = start % len(every), factor / 2
         changed = sum(_bias_state(node) != before[name] for name, node in nodes.items())
-        return PassOutcome(changed > 0, {"calibrated": changed}, refusals)
+        runs = float(len(every) + iterations * min(self.batch, len(every)))
+        return PassOutcome(changed > 0, {"calibrated": changed}, refusals, runs)
 
     def _schedule(self, ctx: PassContext) -> tuple[int, float]:
         options = ctx.options

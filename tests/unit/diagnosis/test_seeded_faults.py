@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lowtide.runtime import Session, to_model
 from unit.diagnosis.networks import DIGITS, Builder, demo, diagnosed, followed, followed_on, without_node
 
 WIDE_OUTPUT = "advanced_options:output_feature_16bit_names_list="
@@ -176,6 +177,23 @@ def test_a_range_that_the_calibrator_cut_off_is_named(tmp_path: Path) -> None:
     found = before.of("a")["LT956"]
     assert found.remedy == "calibrator=minmax"
     assert followed(model, tmp_path, frames, "am68a", found, options=options).sqnr_db > before.sqnr_db + 10
+
+
+def test_what_a_cut_range_meets_is_told_of_the_frames_that_errors_are_measured_on(tmp_path: Path) -> None:
+    net = Builder()
+    net.conv("y", net.node("Relu", "a", net.conv("c", "x", (8, 4), kernel=3)), (4, 8))
+    model, frames = net.model("y"), net.frames()
+    recipe = {"recipe": "use calibrator percentile{shrink=20}; try weights correct-bias"}
+    measured = diagnosed(model, tmp_path, frames, "am68a", recipe).compilation.measured_frames().positions
+    assert measured is not None
+    learned = [at for at in range(len(frames)) if at not in measured]
+    frames[learned] *= 2
+    made = diagnosed(model, tmp_path, frames, "am68a", recipe)
+    evidence = made.of("a")["LT956"].evidence
+    session = Session(to_model(made.compilation.reference, quantized=False, outputs=["a"]))
+    (seen,) = zip(*(session.run({"x": frames[at : at + 1]}).values() for at in measured), strict=True)
+    assert f"on the {len(measured)} frames" in evidence
+    assert f"elements are {np.min(seen):.4g} to {np.max(seen):.4g}, " in evidence
 
 
 def test_a_regression_head_in_8_bits_is_named_with_the_first_convolution(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_every_number_is_counted_once_inside_or_outside(values: list[float]) -> 
     assert below == sum(value < -4 for value in values)
     assert above == sum(value > 8 for value in values)
     assert histogram.counts.sum() == sum(-4 <= value <= 8 for value in values)
+    numbers = [value for value in values if not math.isnan(value)]
+    assert histogram.extremes.tolist() == [min(numbers, default=math.inf), max(numbers, default=-math.inf)]
 
 
 def test_an_element_falls_into_the_bin_that_holds_it() -> None:
