@@ -86,7 +86,7 @@ class Workbench:
         calibrators: all that may be asked; their statistics are collected at once.
         train: the frames to learn from; ``None`` when there are none.
         held_out: the frames to measure with.
-        runs: of the network on one frame that passes took to learn.
+        runs: of the network on one frame that passes took to learn, pass by pass.
     """
 
     compilation: Compilation
@@ -95,7 +95,7 @@ class Workbench:
     calibrators: Sequence[str]
     train: DataSource | None
     held_out: HeldOut | None
-    runs: float = 0.0
+    runs: list[float] = attrs.field(factory=list[float])
 
     def condition(self, text: str) -> Conditioned:
         """Run the pipeline ``condition`` and collect statistics.
@@ -315,7 +315,7 @@ class Workbench:
                 registry=c.request.registry,
                 after_each=c.request.after_pass,
             )
-        self.runs += sum(run.outcome.runs for run in runs)
+        self.runs += [run.outcome.runs for run in runs]
         return tuple((stage, run) for run in runs)
 
 

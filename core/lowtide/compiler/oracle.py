@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -128,11 +129,11 @@ class MeasuringOracle(Oracle):
         narrow, before = self._eight_bits()
         settings = attrs.evolve(self.recipe.settings, condition=narrow.settings.condition)
         steps = [step for step in self.recipe.trials if step.stage != "condition"]
-        before_runs = self.bench.runs
+        runs = len(self.bench.runs)
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
         held = self.bench.held_out.frames.count if self.bench.held_out is not None else 0
-        self._spend((len(trials) + bool(trials)) * (held or 0) + self.bench.runs - before_runs)
+        self._spend((len(trials) + bool(trials)) * (held or 0) + self._since(runs))
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]
         self._finished[digest_of(plan)] = attempt, self._settled[1]
@@ -194,11 +195,11 @@ class MeasuringOracle(Oracle):
                 self._finished[digest] = narrow, tried
             else:
                 settings, tried = self._settled or (narrow.settings, tried)
-                before = self.bench.runs
+                before = len(self.bench.runs)
                 # A search that goes on after an interrupt finishes fewer plans, and counts as if it were one.
                 attempt = self.bench.quantize(narrow.base, settings, plan, remember=False)
                 self._finished[digest] = attempt, tried
-                self._learned[digest] = self.bench.runs - before
+                self._learned[digest] = self._since(before)
                 self._runs += self._learned[digest]
         attempt, trials = self._finished[digest]
         return attrs.evolve(attempt, plan=plan), trials
@@ -216,7 +217,7 @@ class MeasuringOracle(Oracle):
     def _prepared(self) -> _Ground:
         if self._ground is None:
             attempt, _ = self._eight_bits()
-            before = self.bench.runs
+            before = len(self.bench.runs)
             if self._settled is not None:
                 narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
             else:
@@ -227,7 +228,7 @@ class MeasuringOracle(Oracle):
                         narrow = self.bench.extend(narrow, step.text)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
-            self._spend(self.bench.runs - before)
+            self._spend(self._since(before))
             mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
@@ -269,6 +270,10 @@ class MeasuringOracle(Oracle):
         allowed = FIRST_SWEEP if self._settled is None else SWEEP
         affordable = allowed * self._every / max(sum(item.share for item in ground.items), 1.0)
         return source.select(max(1, min(source.count or 1, int(affordable))))
+
+    def _since(self, before: int) -> float:
+        """Runs that passes took, but for some before: the same number whatever those were."""
+        return math.fsum(self.bench.runs[before:])
 
     def _spend(self, runs: float) -> None:
         """Count runs that no journal can save."""

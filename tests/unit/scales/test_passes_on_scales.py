@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ from lowtide.ir import Graph, QuantParams, Value, layers, parse_graph
 from lowtide.passes import Pass, PassContext, parse_pipeline
 from lowtide.plugin import PassSpec, discover
 from lowtide.plugin.testing import check_pass
+from lowtide.precision import PrecisionPlan
 from lowtide.quantize.operands import mac_operands
 from lowtide.target import scale_rule
 from lowtide_plugins.scales import measured, ranges
@@ -344,6 +345,61 @@ def test_weights_cost_the_same_seen_before_and_behind_their_activation(
     assert behind is not None
     assert before is not None
     np.testing.assert_allclose(behind.points, before.points, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def demo() -> CompileResult:
+    return compiled("")
+
+
+def chosen(
+    name: str, demo: CompileResult, bits: Mapping[str, int], known: dict[object, object]
+) -> tuple[object, float]:
+    """Ranges and weight scales that a pass chooses, and the runs of the network that it tells of."""
+    wide = {layer.name for layer in layers(demo.reference) if bits.get(layer.output.name) == 16}
+    context = PassContext(
+        target=demo.target,
+        rule=scale_rule(demo.target, 1),
+        placement=demo.placement,
+        plan=PrecisionPlan(bits, {layer: 16 if layer in wide else 8 for layer in demo.plan.weights}),
+        ranges=dict(demo.ranges),
+        weight_scales={},
+        frames=calibration(demo),
+        known=known,
+    )
+    outcome = REGISTRY.load(PassSpec, name)(frames=4).run(demo.reference.clone(), context)
+    return (context.ranges, context.weight_scales), outcome.runs
+
+
+@pytest.mark.parametrize("name", ["choose-ranges", "joint-scales"])
+def test_what_is_known_of_other_plans_saves_runs_and_changes_nothing(name: str, demo: CompileResult) -> None:
+    narrow = dict.fromkeys(demo.plan.activations, 8)
+    plans = [{**narrow, **dict.fromkeys(list(narrow)[at::3], 16)} for at in range(3)]
+    known: dict[object, object] = {}
+    first, cost = chosen(name, demo, narrow, known)
+    assert chosen(name, demo, narrow, known) == (first, 0)
+    others: list[object] = []
+    for plan in plans:
+        found, less = chosen(name, demo, plan, known)
+        alone, more = chosen(name, demo, plan, {})
+        assert found == alone
+        assert less < more
+        others.append(found)
+    assert any(found != first for found in others)
+    assert cost > 4
+
+
+def test_a_part_of_the_network_counts_by_its_share(demo: CompileResult) -> None:
+    found = layers(demo.reference)
+    shares = {layer.name: number / 100 for number, layer in enumerate(found)}
+    values = Values(demo.reference, calibration(demo), 3, 1 << 30, shares)
+    assert values.runs == 0
+    assert len(values.frames) == 3
+    assert values.runs == 4  # one more shows how many frames fit into the memory
+    for at in (2, len(found) - 1):
+        before = values.runs
+        values.behind([found[at].output]).error(lambda array: array, [0, 1])
+        assert values.runs - before == pytest.approx(2 * sum(shares[layer.name] for layer in found[at + 1 :]))
 
 
 @pytest.mark.parametrize("name", ["choose-ranges", "joint-scales", "add-headroom"])
