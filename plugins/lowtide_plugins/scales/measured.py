@@ -56,8 +56,8 @@ class Curves:
     ) -> Curve | None:
         """See `weight_curve`."""
         key = (*self.key, layer.name, tuple(choices.items()))
-        found = self.known.get(key)
-        if not isinstance(found, Curve):
+        found = self.known.get(key, ...)
+        if found is not None and not isinstance(found, Curve):
             wide = any(quant.bits > 8 for quant in choices.values())
             found = self.known[key] = weight_curve(self.values, layer, operands, choices, until_worse=wide)
         return found
