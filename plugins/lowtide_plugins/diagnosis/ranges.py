@@ -177,7 +177,7 @@ def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Findin
     if quant is None or histogram is None or value.name not in view.ranges:
         return
     measured = "frame" if view.frames == 1 else f"{view.frames} frames"
-    lowest, highest = histogram.extremes.tolist()
+    lowest, highest = (float(end) for end in histogram.extremes)
     evidence = (
         f"codes reach {_span(quant.range)}; on the {measured} that errors are measured on, elements are "
         f"{_span((lowest, highest))}, and saturated ones make {share:.0%} of the noise"

@@ -138,7 +138,7 @@ def gain_db(histogram: Histogram, quant: QuantParams, factors: Iterable[float]) 
     below, above = (float(count) for count in histogram.outside)
     elements = max(1.0, float(counts.sum()) + below + above)
     low, high = quant.range
-    lowest, highest = histogram.extremes.tolist()
+    lowest, highest = (float(end) for end in histogram.extremes)
 
     def noise(factor: float) -> float:
         cut = np.maximum(0.0, centres - high * factor) + np.maximum(0.0, low * factor - centres)

@@ -152,8 +152,8 @@ class CalibrateBias(Pass):
             if start >= len(every):
                 start, factor = start % len(every), factor / 2
         changed = sum(_bias_state(node) != before[name] for name, node in nodes.items())
-        runs = float(len(every) + iterations * min(self.batch, len(every)))
-        return PassOutcome(changed > 0, {"calibrated": changed}, refusals, runs)
+        cost = float(len(every) + iterations * min(self.batch, len(every)))
+        return PassOutcome(changed > 0, {"calibrated": changed}, refusals, cost)
 
     def _schedule(self, ctx: PassContext) -> tuple[int, float]:
         options = ctx.options
