@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -20,7 +21,7 @@ from lowtide_plugins.scales.ranges import Trial
 from lowtide_plugins.scales.suffix import Values, part_of
 
 WIDE_FRAMES = (0,)
-"""Of the frames, those that 16-bit activations are measured on: rounding is much the same on all."""
+"""Of the frames, those that show what rounding to 16 bits costs: it is much the same on all."""
 
 
 @attrs.frozen(eq=False)
@@ -58,9 +59,20 @@ class Curves:
         key = (*self.key, layer.name, tuple(choices.items()))
         found = self.known.get(key, ...)
         if found is not None and not isinstance(found, Curve):
-            wide = any(quant.bits > 8 for quant in choices.values())
-            found = self.known[key] = weight_curve(self.values, layer, operands, choices, until_worse=wide)
+            found = self.known[key] = self._of_weights(layer, operands, choices)
         return found
+
+    def _of_weights(
+        self, layer: Layer, operands: MacOperands, choices: Mapping[float, QuantParams]
+    ) -> Curve | None:
+        if all(quant.bits == 8 for quant in choices.values()):
+            return weight_curve(self.values, layer, operands, choices)
+        # What costs more on one frame clips too much; what does not may clip what other frames need.
+        coarsest = dict(itertools.islice(choices.items(), 2))
+        glance = weight_curve(self.values, layer, operands, coarsest, WIDE_FRAMES)
+        if glance is None or glance.points[0][1] > glance.points[-1][1]:
+            return glance
+        return weight_curve(self.values, layer, operands, choices, until_worse=True)
 
 
 def activation_curve(trial: Trial, quant: QuantParams, steps: Sequence[float]) -> Curve:
@@ -83,6 +95,7 @@ def weight_curve(
     layer: Layer,
     operands: MacOperands,
     choices: Mapping[float, QuantParams],
+    frames: Sequence[int] | None = None,
     *,
     until_worse: bool = False,
 ) -> Curve | None:
@@ -95,6 +108,7 @@ def weight_curve(
         layer: the layer.
         operands: those of its first node.
         choices: parameters by scale, from the coarsest on.
+        frames: which of the frames to run; by default all.
         until_worse: leave out what is finer than a scale that costs more than the one before.
 
     Returns:
@@ -105,7 +119,8 @@ def weight_curve(
         return None
     real, node = weights.array(), layer.nodes[0]
     session = _with_other_weights(node, operands.activation)
-    inputs = [frame[operands.activation.name] for frame in values.frames]
+    used = range(len(values.frames)) if frames is None else frames
+    inputs = [values.frames[at][operands.activation.name] for at in used]
     once = values.shares.get(node, 0.0) * len(inputs)
     values.runs += once
     bias = _bias(node, operands)
@@ -121,7 +136,7 @@ def weight_curve(
         deltas = [_run(session, x, lost) for x in inputs]
         mean = np.mean([delta.mean(axis=others, keepdims=True) for delta in deltas], axis=0)
         made: dict[int, dict[str, Array]] = {}
-        for at, (before, delta) in enumerate(zip(plain, deltas, strict=True)):
+        for at, (before, delta) in zip(used, zip(plain, deltas, strict=True), strict=True):
             found = {node.output.name: (before + delta - mean).astype(np.float32)}
             made[at] = rest.run(found) if rest is not None else found
         measured[scale] = suffix.error_of(made)
