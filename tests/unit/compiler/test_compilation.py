@@ -150,7 +150,7 @@ def test_the_end_of_a_compile_is_announced_once_and_not_after_a_failure() -> Non
 
 def test_stages_are_timed_in_the_order_in_which_they_run(result: CompileResult) -> None:
     stages = [stage.stage for stage in result.report.times]
-    once = ["import", "prepare", "place", "collect", "calibrate", "scales", "solve", "try"]
+    once = ["import", "prepare", "place", "structure", "collect", "calibrate", "scales", "solve", "try"]
     assert stages[: len(once)] == once
     assert stages[-3:] == ["measure", "verify", "diagnose"]
     assert set(stages) - {*once, *stages[-3:]} == {"weights"}
