@@ -10,6 +10,7 @@ import attrs
 from lowtide.diagnosis import Cause, Diagnosis, DiagnosisView
 from lowtide.errors import short_name
 from lowtide.ir import Value
+from lowtide.measure import Histogram
 from lowtide.report.model import Finding
 from lowtide_plugins.diagnosis import remedies
 from lowtide_plugins.diagnosis.spread import (
@@ -78,6 +79,11 @@ class Ranges(Diagnosis):
         for finding in _findings(view):
             found.setdefault((finding.code, finding.layer), finding)
         return found.values()
+
+
+FLAT = frozenset({"HardSigmoid", "Sigmoid", "Tanh"})
+FLAT_FROM = 5.0
+"""From here on these are within a hundredth of their limits."""
 
 
 def _findings(view: DiagnosisView) -> Iterator[Finding]:
@@ -171,10 +177,21 @@ def _evidence(cause: Cause, found: Usage) -> str:
             return f"{found.used(found.kept)} of {codes} codes are used, the range is {_span(found.kept)}"
 
 
+def _is_flat_beyond(value: Value, histogram: Histogram) -> bool:
+    """Whether nothing reads a tensor but functions that give the same for all that is cut off."""
+    quant, readers = value.type.quant, value.users
+    if quant is None or not readers or any(node.op not in FLAT for node in readers):
+        return False
+    (low, high), (lowest, highest) = quant.range, histogram.extremes
+    return bool((low <= -FLAT_FROM or lowest >= low) and (high >= FLAT_FROM or highest <= high))
+
+
 def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Finding]:
     """Who chose a range that is too small."""
     quant, histogram = value.type.quant, view.histograms.get(value.name)
     if quant is None or histogram is None or value.name not in view.ranges:
+        return
+    if _is_flat_beyond(value, histogram):
         return
     measured = "frame" if view.frames == 1 else f"{view.frames} frames"
     lowest, highest = (float(end) for end in histogram.extremes)

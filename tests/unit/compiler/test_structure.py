@@ -74,6 +74,16 @@ def test_a_step_that_changes_layers_is_kept_where_the_error_falls(bits: int) -> 
     assert split.latency_ms is not None
 
 
+def test_what_a_gate_cuts_off_where_it_is_flat_is_no_cause_of_errors() -> None:
+    result = compiled(gated(4, 3.0), f"{GATES}; try scales choose-ranges")
+    errors = {layer.name: layer.max_error or 0.0 for layer in result.report.layers}
+    narrowed = [name for name in errors if name.endswith("_gate") and errors[name] > 10]
+    assert narrowed
+    assert all(result.ranges[name].max < 10 for name in narrowed)
+    named = {finding.layer for finding in result.report.findings if finding.code == "LT956"}
+    assert named.isdisjoint(narrowed)
+
+
 def test_where_the_error_does_not_fall_all_layers_stay(registry: Registry) -> None:
     options = {"recipe": f"{USE}; try structure detour"}
     graph = gated(4, 0.0)
