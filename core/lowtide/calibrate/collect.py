@@ -211,6 +211,6 @@ class _Stream:
             tensor, element = bad
             raise DataError(
                 f"the activation should be finite, found {element}",
-                place=f"frame {frame.name}, tensor {tensor}",
+                place=f"{frame.name}, tensor {tensor}",
                 hint="check the preprocessing of this frame, or leave it out",
             )

@@ -1,8 +1,7 @@
 """Where NaN has to be looked for, so that none gets lost.
 
 A global maximum does not notice NaN, and an average of every tensor would cost as much again. But NaN passes
-through
-most operators: it is enough to look where the next operators might lose it.
+through most operators: it is enough to look where the next operators might lose it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
@@ -21,6 +22,7 @@ from lowtide.ir import layers
 from lowtide.plugin import EncodingsSpec
 from lowtide.precision import quantized_values
 from lowtide.quantize.legal import legalize
+from lowtide.quantize.operands import mac_operands
 from lowtide.quantize.weights import requantize_bias
 
 if TYPE_CHECKING:
@@ -32,8 +34,10 @@ def quantize_float(c: Compilation) -> None:
 
     Raises:
         DataError: when frames are needed and none are given.
-        QuantizationError: when what is known beforehand does not fit the network or the device.
+        QuantizationError: for weights that are not finite, or when what is known beforehand does not fit the
+            network or the device.
     """
+    _check_weights(c)
     c.encodings = read_encodings(c)
     values = [value.name for value in quantized_values(c.graph, c.target, c.placement)]
     known = {name: c.encodings.ranges[name] for name in values if name in c.encodings.ranges}
@@ -69,7 +73,7 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
             c.diagnostics.warning(
                 "LT855",
                 "data",
-                f"{train.count} frames are too few to hold some out: those that steps learn from judge them",
+                f"frames are too few ({train.count}) to hold some out: those that steps learn from judge them",
                 hint=f"give at least {FEWEST}; 50 to 100 are usual",
             )
     return Workbench(
@@ -149,6 +153,21 @@ def read_encodings(c: Compilation) -> Encodings:
             hint="leave the option out: a float model is quantized with calibration data",
         )
     return merge(found)
+
+
+def _check_weights(c: Compilation) -> None:
+    """Find weights that nothing can quantize before frames run into them, who would get the blame."""
+    for node in c.graph:
+        operands = mac_operands(node)
+        for value in () if operands is None else (operands.weights, operands.bias):
+            if value is None or value.constant is None or not value.constant.has_data:
+                continue
+            if not np.isfinite(value.constant.array()).all():
+                raise QuantizationError(
+                    "the weights hold NaN or infinity",
+                    place=f"{node.place}, {value.name}",
+                    hint="export the model again from a checkpoint that has finite weights",
+                )
 
 
 def _set_biases(c: Compilation) -> None:

@@ -46,7 +46,11 @@ SHIFT = Cause(
 ONE_SIDED = Cause(
     "LT955", "one-sided range in signed codes", "codes for the other side are 1.4 times as many"
 )
-CUT = Cause("LT956", "range cut off by the calibrator", "a third of the noise comes from saturated elements")
+CUT = Cause(
+    "LT956",
+    "range cut off by the calibrator",
+    "a third of the noise comes from saturated elements, and what reads them is not flat there",
+)
 DOMAIN = Cause(
     "LT957", "input not in the calibrated domain", "the same, and the range was known before calibration"
 )
@@ -82,8 +86,8 @@ class Ranges(Diagnosis):
 
 
 FLAT = frozenset({"HardSigmoid", "Sigmoid", "Tanh"})
-FLAT_FROM = 5.0
-"""From here on these are within a hundredth of their limits."""
+FLAT_FROM = 3.9
+"""From here on these are within a fiftieth of their limits; 8-bit codes of a power of two end before 4."""
 
 
 def _findings(view: DiagnosisView) -> Iterator[Finding]:

@@ -170,5 +170,5 @@ def test_a_frame_that_makes_nan_or_infinity_is_named(
             array[0, 1, 7, 9] = bad
 
     expected = "x" if tensors is None else tensors[0]
-    with pytest.raises(DataError, match=rf"frame frame4, tensor {expected}: .*found -?(nan|inf)"):
+    with pytest.raises(DataError, match=rf"^LT701 frame4, tensor {expected}: .*found -?(nan|inf)"):
         collect(network, source_of(6, change=spoil), kinds, tensors=tensors)

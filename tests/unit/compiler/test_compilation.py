@@ -21,6 +21,7 @@ from lowtide.errors import (
     DataError,
     LowtideError,
     OptionError,
+    QuantizationError,
     UnknownNameError,
     UnsupportedByTargetError,
     UnsupportedModelError,
@@ -146,6 +147,28 @@ def test_the_end_of_a_compile_is_announced_once_and_not_after_a_failure() -> Non
     found = lowtide.compile(MODEL, target="generic", data=str(CALIBRATION), frames=2, registry=registry)
     assert len(heard) == 1
     assert heard[0] is found
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("operand", ["w", "b"])
+def test_weights_that_are_not_finite_are_named_and_no_frame_is_blamed(number: str, operand: str) -> None:
+    constants = {"w": "[1.5, -0.5, 0.25, 1.0]", "b": "[0.5, 1.0]"}
+    constants[operand] = constants[operand].replace("1.0", number)
+    graph = parse_graph(
+        f"""graph "spoiled" {{
+  input %x: float32[1, 2, 4, 4]
+  const %w: float32[2, 2, 1, 1] = {constants["w"]}
+  const %b: float32[2] = {constants["b"]}
+  %y: float32[1, 2, 4, 4] = Conv(%x, %w, %b)
+  return %y
+}}
+"""
+    )
+    frames = np.ones((12, 2, 4, 4), np.float32)
+    with pytest.raises(QuantizationError, match="weights hold NaN or infinity") as caught:
+        lowtide.compile(graph, target="am68a", data=frames)
+    assert caught.value.place is not None
+    assert caught.value.place.endswith(f", {operand}")
 
 
 def test_stages_are_timed_in_the_order_in_which_they_run(result: CompileResult) -> None:
