@@ -73,7 +73,7 @@ def workbench(c: Compilation, recipe: Recipe, known: Mapping[str, Range], missin
             c.diagnostics.warning(
                 "LT855",
                 "data",
-                f"frames are too few ({train.count}) to hold some out: those that steps learn from judge them",
+                f"too few frames ({train.count}) to hold some out: those that steps learn from judge them",
                 hint=f"give at least {FEWEST}; 50 to 100 are usual",
             )
     return Workbench(

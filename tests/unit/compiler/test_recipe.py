@@ -324,7 +324,7 @@ def test_a_quarter_of_the_frames_at_most_thirty_two_is_held_out(count: int, held
 def test_too_few_frames_to_hold_some_out_are_reported_with_how_many_would_do(registry: Registry) -> None:
     made = compilation(registry, f"{USE}; try weights shake", frames=9)
     (found,) = (entry for entry in made.diagnostics if entry.code == "LT855")
-    assert found.message.startswith("frames are too few (9) to hold some out")
+    assert found.message.startswith("too few frames (9) to hold some out")
     assert "at least 10" in found.hint
     enough = compilation(registry, f"{USE}; try weights shake", frames=10)
     assert "LT855" not in {entry.code for entry in enough.diagnostics}
