@@ -41,6 +41,12 @@ FINALISTS = 4
 ENOUGH = 23.0
 """Runs of the network for each calibration frame after which no further one of these is finished."""
 
+LIMIT = 30.0
+"""Runs for each calibration frame that no further plan may exceed, if it takes what the dearest took."""
+
+GRID = 2.0
+"""Those of them that are left for the grid."""
+
 FEW = 24
 """Widths of a network that is small enough to try all its plans."""
 
@@ -76,6 +82,7 @@ class Search:
         noise: what 8 bits cost, under what the recipe makes of the first plan.
         points: in the order in which they were measured.
         made: plans for the budget, in the order in which they are worth finishing.
+        dearest: the most runs that a finished plan took.
     """
 
     problem: PrecisionProblem
@@ -87,6 +94,7 @@ class Search:
     noise: Sensitivities = attrs.field(init=False, factory=lambda: Sensitivities({}, {}))
     points: list[Point] = attrs.field(init=False, factory=list[Point])
     made: list[PrecisionPlan] = attrs.field(init=False, factory=list[PrecisionPlan])
+    dearest: float = attrs.field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
         self.choice = Choice(self.problem, self.costs, self.forced)
@@ -103,7 +111,7 @@ class Search:
             if budget.holds(self.costs.ms(plan)):
                 self._finish(plan)
         for number, plan in enumerate(self._finalists(budget)):
-            if number and not self._is_small and self.oracle.passes > ENOUGH:
+            if number and not self._is_small and not self._affords(ENOUGH, LIMIT - GRID):
                 break
             self._finish(plan)
             self.best = min(self._finished(budget), key=_by_error).plan
@@ -247,12 +255,18 @@ class Search:
         """Measure what the recipe makes of a plan, which counts from then on."""
         known = self._known(plan)
         if known is None or not known.measured:
+            before = self.oracle.passes
             made = Point(plan, self.costs.ms(plan), self.oracle.measured(plan), measured=True)
+            self.dearest = max(self.dearest, self.oracle.passes - before)
             self.points = [*(point for point in self.points if point is not known), made]
+
+    def _affords(self, enough: float, limit: float) -> bool:
+        """Whether another plan may be finished."""
+        return self.oracle.passes < enough and self.oracle.passes + self.dearest <= limit
 
     def _finish_front(self) -> None:
         """Finish the plans of the front, the fastest first, as long as few runs were needed."""
-        while self._is_small or self.oracle.passes < MOST_PASSES:
+        while self._is_small or self._affords(MOST_PASSES, LIMIT):
             open_points = [point for point in self.front() if not point.measured]
             if not open_points:
                 return

@@ -25,6 +25,22 @@ class MisledOracle(ComputedOracle):
         return super().error(plan)
 
 
+class DearOracle(ComputedOracle):
+    """Only finished plans take runs, each more than the one before."""
+
+    def error(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.error`."""
+        before = self._passes
+        found = super().error(plan)
+        self._passes = before
+        return found
+
+    def measured(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.measured`."""
+        self._passes = 1.3 * self._passes + 6
+        return self.error(plan)
+
+
 @pytest.fixture
 def problem(monkeypatch: pytest.MonkeyPatch) -> PrecisionProblem:
     """A network that is taken for a large one, with room for about half of its widths."""
@@ -55,3 +71,10 @@ def test_all_finalists_are_within_the_budget_and_none_comes_twice(problem: Preci
     assert not any(a.same_widths(b) for at, a in enumerate(finished) for b in finished[:at])
     known = [point.plan for point in one.points]
     assert not any(a.same_widths(b) for at, a in enumerate(known) for b in known[:at])
+
+
+def test_no_plan_is_finished_that_would_take_more_runs_than_are_left(problem: PrecisionProblem) -> None:
+    oracle = DearOracle(problem)
+    Automatic().plan(attrs.evolve(problem, oracle=oracle))
+    # 6, 13.8 and 23.9 runs; another 10.1 are not there.
+    assert oracle.passes == pytest.approx(6 * (1 + 1.3 + 1.3**2))
