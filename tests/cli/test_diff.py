@@ -46,8 +46,8 @@ def test_every_kind_of_difference_is_named_with_both_sides(run: Run, compiled: P
     bits = of(layers, "stem/relu6", "bits")
     assert (bits["before"], bits["after"]) == ("8", "16")
     assert bits["effect_db"] == pytest.approx(8 * 6.02, abs=0.01)
-    # 8 bits are 48 dB, of which twice the range costs 6.
-    assert of(layers, "stem/relu6", "scale", "output")["effect_db"] == pytest.approx(42.2, abs=0.5)
+    # 8 bits are 48 dB, of which the room up to the limit of the Clip takes a little.
+    assert of(layers, "stem/relu6", "scale", "output")["effect_db"] == pytest.approx(47.5, abs=0.5)
     assert of(layers, "stem/relu6", "error alone")["effect_db"] > 30
     assert of(layers, "block2/pointwise/bn", "range")
     error = of(found["outputs"], "logits", "error")
