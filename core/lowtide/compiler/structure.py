@@ -68,6 +68,7 @@ def _changed(c: Compilation, bench: Workbench, text: str) -> Workbench | None:
     context = attrs.evolve(c.context(), diagnostics=diagnostics, frames=bench.train)
     runs = bench.run("structure", text, graph, context)
     if not any(run.outcome.changed for _, run in runs):
+        c.runs += runs  # the report says what was refused
         return None
     reference = graph.clone()
     remove_codes(reference)

@@ -95,8 +95,11 @@ def test_where_the_error_does_not_fall_all_layers_stay(registry: Registry) -> No
     assert print_graph(result.graph) == print_graph(plain.graph)
 
 
-def test_a_step_that_changes_nothing_is_no_trial() -> None:
-    assert compiled(gated(4, 0.0), GATES).report.steps == ()
+def test_a_step_that_changes_nothing_is_no_trial_and_the_report_says_what_it_refused() -> None:
+    report = compiled(gated(4, 0.0), GATES).report
+    assert report.steps == ()
+    (ran,) = (found for found in report.passes if found.text.startswith("equalize-gates"))
+    assert len(ran.refusals) == 4
 
 
 def test_layers_that_compute_something_else_stop_the_compile(registry: Registry) -> None:
@@ -110,9 +113,10 @@ def test_widths_are_chosen_for_the_layers_as_they_are_then() -> None:
     graph = gated(4, 3.0)
     result = compiled(graph, f"{GATES}; try weights reconstruct", mixed_precision_factor=1.3)
     assert next(step for step in result.report.steps if step.step.startswith("structure")).kept
-    widths = {layer.name: layer.bits for layer in result.report.layers}
-    assert any(name.endswith("_gate") for name in widths)
-    assert set(widths.values()) <= {8, 16}
+    gates = {name for name in result.graph.values if name.endswith("_gate")}
+    assert gates
+    assert gates <= result.plan.activations.keys()
+    assert 16 in result.plan.activations.values()
 
 
 def test_a_pipeline_set_by_hand_replaces_the_step_and_is_recorded(tmp_path: Path) -> None:

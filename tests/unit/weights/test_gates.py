@@ -96,7 +96,7 @@ def test_factors_are_powers_of_two_whose_inverses_the_gate_multiplies_with() -> 
     assert max(spreads) >= 16
 
 
-def test_a_gate_whose_channels_are_alike_stays_one_layer_and_the_report_says_why() -> None:
+def test_a_gate_whose_channels_are_alike_stays_one_layer_and_the_pass_says_why() -> None:
     graph = gated(4, 0.0)
     made, outcome = equalized(graph)
     assert print_graph(made) == print_graph(graph)
