@@ -55,7 +55,8 @@ def improved(
 ) -> tuple[Attempt, list[Trial]]:
     """Take every step after which the error is lower by `LEAST_GAIN`.
 
-    What follows an `else` is tried only where none of the steps that it belongs to was kept.
+    What follows an `else` is tried only where none of the steps that it belongs to was kept. A step that
+    stands there twice is tried again only where it was dropped, and other weights were chosen since.
     """
     if not trials or bench.held_out is None:
         return attempt, []
@@ -64,8 +65,9 @@ def improved(
         error = bench.error(attempt)
     begun = Begun(attempt.settings, error)
     kept = False
+    settled: dict[Step, str | None] = {}  # the weights that a step was dropped with; None where it was kept
     for number, step in enumerate(_in_order(trials, error)):
-        if step.otherwise and kept:
+        if (step.otherwise and kept) or settled.get(step, "none yet") in {None, best.settings.weights}:
             continue
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
@@ -74,6 +76,7 @@ def improved(
         with c.clock.stage("try"):
             after = bench.error(made) if made.changed else error
         kept = made.changed and after * LEAST_GAIN < min(error, LOST)
+        settled[step] = None if kept else best.settings.weights
         done.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
         if kept:
             best, error = made, after

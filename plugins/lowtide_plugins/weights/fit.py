@@ -52,16 +52,17 @@ FLAT = {
 class Window:
     """The numbers between which the output of a layer tells pre-activations apart.
 
-    Beyond it the activation, or the codes of the output, give the same whatever the sum is.
+    Beyond it the activation, or the codes of the output, give the same whatever the sum is. The ends of an
+    addend are those of the sum less what it is added to, float32 ``[groups, rows, outputs]``.
     """
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float | Array = -math.inf
+    high: float | Array = math.inf
 
     @property
     def finite(self) -> bool:
         """Whether there is a limit at all."""
-        return self.low > -math.inf or self.high < math.inf
+        return bool(np.any(self.low > -math.inf) or np.any(self.high < math.inf))
 
     @classmethod
     def of(cls, layer: Layer) -> Window:
@@ -78,14 +79,27 @@ class Window:
         flat = _flat(layer.output)
         return cls(max(low, flat[0]), min(high, flat[1]))
 
+    def beside(self, other: Array, sums: Window) -> Window:
+        """That of an addend, where `sums` is the window of the sum."""
+        return Window(
+            np.maximum(np.float32(self.low), np.float32(sums.low) - other),
+            np.minimum(np.float32(self.high), np.float32(sums.high) - other),
+        )
+
+    def of_rows(self, rows: slice) -> Window:
+        """The same of some of the rows."""
+        low, high = (end[:, rows] if isinstance(end, np.ndarray) else end for end in (self.low, self.high))
+        return Window(low, high)
+
     def nearest(self, target: Array, present: Array) -> Array:
         """The numbers nearest to `present` that look like `target` through the window."""
         return np.clip(present, *self.alike(target))
 
     def alike(self, target: Array) -> tuple[Array, Array]:
         """The least and the largest number that look like `target` through the window, float32."""
-        least = np.where(target <= self.low, np.float32(-np.inf), np.minimum(target, np.float32(self.high)))
-        most = np.where(target >= self.high, np.float32(np.inf), np.maximum(target, np.float32(self.low)))
+        low, high = (np.asarray(end, np.float32) for end in (self.low, self.high))
+        least = np.where(target <= low, np.float32(-np.inf), np.minimum(target, high))
+        most = np.where(target >= high, np.float32(np.inf), np.maximum(target, low))
         return least, most
 
     def open(self, target: Array) -> Array:
@@ -109,23 +123,34 @@ class Rows:
 
     Attributes:
         codes: what the quantized layer multiplies as it is kept, ``[groups, rows, K]``.
-        target: what the float layer gives before its activation, float32 ``[rows, C_out]``.
+        target: what the float layer gives before its activation, or the sum that it goes into, float32
+            ``[rows, C_out]``.
+        window: that of the layer, or of the sum.
+        beside: what the quantized layer is added to; ``None`` where the target is its own.
     """
 
     codes: Array
     target: Array
+    window: Window
+    beside: Array | None = None
 
     @classmethod
     def of(cls, sequence: LayerSequence, layer: Layer, operands: MacOperands) -> Rows:
         """Sample what a layer is about to read."""
         node = layer.nodes[0]
         rows = sequence.targets[node.output.name]
-        return cls(_vectors(node, sequence, operands.activation, rows), sequence.target(node.output))
+        vectors = _vectors(node, sequence, operands.activation, rows)
+        addend = sequence.addends.get(node.output.name)
+        window = Window.of(layer if addend is None else addend.layer)
+        return cls(vectors, sequence.target(node.output), window, sequence.beside(node.output))
 
     def digest(self) -> bytes:
         """Of every bit."""
         found = hashlib.sha256(self.codes.reshape(-1).data)
         found.update(self.target.reshape(-1).data)
+        found.update(repr((self.window.low, self.window.high)).encode())
+        if self.beside is not None:
+            found.update(self.beside.reshape(-1).data)
         return found.digest()
 
 
@@ -158,16 +183,19 @@ class Evidence:
         weights = grouped(node, real)
         groups, _, size = weights.shape
         fixed = rows.codes if quant is None else dequantize(rows.codes, quant)
-        target = rows.target.reshape(fixed.shape[1], groups, -1).transpose(1, 0, 2)
+        target, window = _by_group(rows.target, groups), rows.window
+        if rows.beside is not None:
+            beside = _by_group(rows.beside, groups)
+            target, window = target - beside, Window.of(layer).beside(beside, window)
         has_bias = node.op != "MatMul"
         mean = mean_of(fixed) if has_bias else np.zeros((groups, size))
         return cls(
             weights,
-            np.ascontiguousarray(target),
+            target,
             fixed,
             mean,
             _second_moments(fixed, mean),
-            Window.of(layer),
+            window,
             has_bias,
         )
 
@@ -252,14 +280,15 @@ class Evidence:
         mean = mean_of(vectors) if self.has_bias else np.zeros_like(self.mean)
         moments = _second_moments(vectors, mean)
         wanted = mean_of(self.target[:, first])
-        shown = np.clip(self.target[:, second], self.window.low, self.window.high)
+        window = self.window.of_rows(second)
+        shown = np.clip(self.target[:, second], window.low, window.high)
 
         def miss(weights: Array) -> float:
             """The error on other rows than the bias comes from, as far as the window shows it."""
             seen = products(self.fixed[:, second], weights)
             if self.has_bias:
                 seen += (wanted - np.einsum("gok,gk->go", weights, mean))[:, np.newaxis].astype(np.float32)
-            lost = np.clip(seen, self.window.low, self.window.high, out=seen)
+            lost = np.clip(seen, window.low, window.high, out=seen)
             lost -= shown
             return float(np.vdot(lost, lost))
 
@@ -308,6 +337,11 @@ def grouped(node: Node, real: Array) -> Array:
     groups = node.int_attribute("group", 1) if node.op == "Conv" else 1
     matrix = as_rows(node, real).astype(np.float64)
     return matrix.reshape(groups, len(matrix) // groups, matrix.shape[1])
+
+
+def _by_group(found: Array, groups: int) -> Array:
+    """``[rows, C_out]`` as ``[groups, rows, outputs]``."""
+    return np.ascontiguousarray(found.reshape(len(found), groups, -1).transpose(1, 0, 2))
 
 
 def _second_moments(vectors: Array, mean: Array) -> Array:

@@ -16,6 +16,7 @@ from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import LARGE_BIAS, SPLIT_BIAS_LIMIT, requantize_bias
+from lowtide_plugins.weights.addends import addends_of
 from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
 from lowtide_plugins.weights.importance import output_gains
 from lowtide_plugins.weights.rounding import round_steps
@@ -52,6 +53,10 @@ class Reconstruct(Pass):
     3. `feedback`: codes one after the other, what one loses is made up for by those that follow.
     4. The bias takes out the mean error that is left.
 
+    A product that is added to something takes t from the float sum less what the quantized network adds it
+    to, and less what rounding the sum adds where ties go up: so errors do not pile up along a chain of sums.
+    Of two such products the later one makes up for the earlier.
+
     Moments and means come from `rows` positions of `frames` frames, live values of these are kept.
 
     Source: step 1 is ridge regression, as in Hubara et al., Improving Post Training Neural Quantization:
@@ -62,6 +67,7 @@ class Reconstruct(Pass):
         frames: how many frames are run; the quantized network learns from them alone. Of networks whose
             activations are large it is half.
         rows: positions of each frame, fewer in layers with many inputs.
+        sums: whether sums are targets.
         rounds: how often targets beyond the limits of activations are moved.
         damp: share of the mean moment that is added before codes are chosen.
         halvings: octaves by which a scale may fall.
@@ -73,6 +79,7 @@ class Reconstruct(Pass):
     least_squares: bool = True
     scales: bool = True
     feedback: bool = True
+    sums: bool = True
     frames: int = 64
     rows: int = 64
     rounds: int = 3
@@ -109,7 +116,10 @@ class Reconstruct(Pass):
                 continue
             chosen[node.output.name] = operands
             targets[node.output.name] = rows_for(node, real, frames.count or 1, self.rows)
-        with LayerSequence(ctx.reference, graph, ctx.device, frames, targets, self.memory) as sequence:
+        addends = addends_of(graph, targets, ctx.device) if self.sums else {}
+        with LayerSequence(
+            ctx.reference, graph, ctx.device, frames, targets, self.memory, addends
+        ) as sequence:
             for layer in sequence.walk():
                 operands = chosen.get(layer.nodes[0].output.name)
                 if operands is not None:

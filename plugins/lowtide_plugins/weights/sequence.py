@@ -22,6 +22,7 @@ from lowtide.exact import ExactSession
 from lowtide.ir import Array, Graph, Layer, Node, Value, layers
 from lowtide.quantize.numbers import quantize
 from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide_plugins.weights.addends import Addend
 from lowtide_plugins.weights.moments import sample_results
 
 
@@ -82,6 +83,8 @@ class LayerSequence:
         targets: by name of the result of a product, before its activation, how many positions of each frame
             are kept of what the float network has there.
         memory: MiB that values may take before further ones are kept in files.
+        addends: those of the targets that are to make up for what another addend has lost, by name: the sum
+            is their target.
 
     Raises:
         DataError: when there are no frames.
@@ -93,6 +96,7 @@ class LayerSequence:
     frames: DataSource
     targets: Mapping[str, int]
     memory: int = 512
+    addends: Mapping[str, Addend] = attrs.field(factory=dict[str, Addend])
     count: int = 0
     _sums: dict[str, Array] = attrs.field(factory=dict[str, Array])
     _fixed: dict[str, Kept] = attrs.field(factory=dict[str, Kept])
@@ -104,7 +108,10 @@ class LayerSequence:
             raise DataError("there are no frames", hint="give calibration frames with --data")
         names = list(self.targets)
         nodes = [_producer(self.reference, name) for name in names]
-        session = Session(to_model(self.reference, quantized=False, outputs=names)) if names else _Nothing()
+        told = [
+            self.addends[name].layer.nodes[0].output.name if name in self.addends else name for name in names
+        ]
+        session = Session(to_model(self.reference, quantized=False, outputs=told)) if names else _Nothing()
         for number, (frame, results) in enumerate(in_flight(session, frames.frames(), lambda f: f.feeds)):
             for value in self.graph.inputs:
                 quant, array = value.type.quant, frame.feeds[value.name]
@@ -141,6 +148,19 @@ class LayerSequence:
         """
         found = self._sums.pop(value.name)
         return found.reshape(-1, found.shape[-1])
+
+    def beside(self, value: Value) -> Array | None:
+        """What a product is added to, and what rounding adds, like its target, once `walk` is at its layer.
+
+        Returns:
+            ``None`` where it is no addend that makes up for another.
+        """
+        addend = self.addends.get(value.name)
+        if addend is None:
+            return None
+        node, rows = _producer(self.reference, value.name), self.targets[value.name]
+        found = [sample_results(node, self.fixed(addend.other, at), rows) for at in range(self.count)]
+        return np.concatenate(found) + np.float32(addend.bias)
 
     def fixed(self, value: Value, frame: int) -> Array:
         """What a value of the quantized network stands for in one frame, real numbers."""

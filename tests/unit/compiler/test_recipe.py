@@ -336,3 +336,38 @@ def test_two_compiles_try_the_same_and_end_with_the_same(registry: Registry) -> 
     strip = [attrs.evolve(trial, seconds=0.0) for trial in first.trials]
     assert strip == [attrs.evolve(trial, seconds=0.0) for trial in second.trials]
     assert print_graph(first.graph) == print_graph(second.graph)
+
+
+@pytest.mark.parametrize(
+    ("errors", "kept"),
+    [
+        # dropped, weights, and kept with these
+        ((0.4, 0.5, 0.2, 0.1), [False, True, True]),
+        # kept at once: not twice
+        ((0.4, 0.3, 0.2), [True, True]),
+        # dropped, and the weights are as they were
+        ((0.4, 0.5, 0.6), [False, False]),
+    ],
+)
+def test_a_step_that_stands_there_twice_is_tried_again_where_it_was_dropped_with_other_weights(
+    registry: Registry, errors: tuple[float, ...], kept: list[bool]
+) -> None:
+    begun = compilation(registry, USE)
+    steps = [
+        parse_step(f"try {text}") for text in ("scales widen-ranges", "weights shake", "scales widen-ranges")
+    ]
+    found = iter(errors)
+
+    def made(start: Any, **more: str) -> Any:
+        return SimpleNamespace(changed=True, settings=attrs.evolve(start.settings, **more))
+
+    bench: Any = SimpleNamespace(
+        held_out=(),
+        error=lambda _: next(found),
+        extend=lambda start, text: made(start, weights=text),
+        rescale=lambda start, text: made(start, scales=text),
+    )
+    start: Any = SimpleNamespace(settings=Settings())
+    _, trials = improved(begun, bench, start, steps)
+    assert [trial.kept for trial in trials] == kept
+    assert next(found, None) is None
