@@ -35,10 +35,12 @@ class HeldOut:
     Attributes:
         reference: the float network.
         frames: what it and quantized networks run.
+        runs: of either on one frame so far.
     """
 
     reference: Graph
     frames: DataSource
+    runs: int = 0
     _outputs: list[Sequence[Array]] | None = None
 
     @cached_property
@@ -60,6 +62,7 @@ class HeldOut:
         sums = [ErrorSum() if value.type.dtype.is_float else None for value in graph.outputs]
         results = in_flight(exact, self.frames.frames(), lambda frame: frame.feeds)
         for (_, outputs), wanted in zip(results, self._wanted(), strict=True):
+            self.runs += 1
             for total, real, made in zip(sums, wanted, outputs.values(), strict=True):
                 if total is not None:
                     total.add(real, made)
@@ -76,6 +79,7 @@ class HeldOut:
         kept: list[Sequence[Array]] = []
         size = 0
         for _, outputs in in_flight(self._plain, self.frames.frames(), lambda frame: frame.feeds):
+            self.runs += 1
             found = tuple(outputs.values())
             size += sum(array.nbytes for array in found)
             if size <= KEPT:

@@ -19,7 +19,7 @@ from lowtide.compiler.mixture import Item, Mixture, Run, items_of
 from lowtide.compiler.noise import Outputs, error_of, output_vector, shortened
 from lowtide.compiler.recipe import Recipe, Settings
 from lowtide.compiler.run import session_of
-from lowtide.compiler.trials import Trial, improved
+from lowtide.compiler.trials import Trial, grouped, improved
 from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Array, Graph, print_graph
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-FIRST_SWEEP, SWEEP = 3.0, 4.0
-"""What a round of sensitivities may cost in runs of the network for each calibration frame; the first, for a
-plan that the recipe can work on, less.
-"""
+SWEEP = 4.0
+"""What a round of sensitivities may cost in runs of the network for each calibration frame."""
 
 FORMAT = 3
 """Raised when the entries of journals change their meaning."""
@@ -45,18 +43,28 @@ FORMAT = 3
 
 @attrs.frozen
 class _Ground:
-    """What variants are made of under the settings in force, and the journal of their errors."""
+    """What variants are made of under the settings in force, and the journal of their errors.
 
+    Attributes:
+        settings: those of the 8-bit network.
+        swept: the frames of a round of sensitivities.
+        asked: questions that are counted already.
+    """
+
+    settings: Settings
     mixture: Mixture
     items: tuple[Item, ...]
     journal: Journal
+    swept: DataSource
+    asked: set[str] = attrs.field(factory=set[str])
 
 
 class MeasuringOracle(Oracle):
     """Mixes two networks that the recipe made, see `lowtide.compiler.mixture`.
 
-    The 8-bit one is what the recipe makes of it, with every correction of weights that it would try, since
-    what helps a network that is lost anyway says little. `settle` replaces this by what helps a plan.
+    The 8-bit one is what the recipe makes of it, with the corrections of weights that it would try first even
+    where none was kept, since what helps a network that is lost anyway says little. `settle` replaces this by
+    what helps a plan; where that is the same, what was measured before holds.
 
     Args:
         c: the compile, which has frames.
@@ -88,6 +96,7 @@ class MeasuringOracle(Oracle):
         self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
         self._learned: dict[str, float] = {}
         self._references: dict[object, Outputs] = {}
+        self._referred: set[object] = set()
 
     # --- what strategies ask ---
 
@@ -100,7 +109,7 @@ class MeasuringOracle(Oracle):
             session = Session(to_model(ground.mixture.graph(plan), quantized=True))
             known = self._error(session, source)
             ground.journal.put(key, known)
-        self._asked += source.count or 0
+        self._ask(ground, key, source)
         return known
 
     def sensitivities(self, around: PrecisionPlan | None = None) -> Sensitivities:
@@ -112,7 +121,8 @@ class MeasuringOracle(Oracle):
         if todo or journal.number(prefix) is None:
             with self.c.clock.stage("search: sensitivities"):
                 self._sweep(ground, plan, todo, prefix)
-        self._asked += (self._swept(ground).count or 0) * (1 + sum(item.share for item in ground.items))
+        each = 1 + math.fsum(item.share for item in ground.items)
+        self._ask(ground, prefix, ground.swept, (ground.swept.count or 0) * each)
         base = journal.number(prefix) or 0.0
         found: dict[str, dict[str, float]] = {"activations": {}, "weights": {}}
         effects: dict[tuple[str, str], Array] = {}
@@ -129,19 +139,23 @@ class MeasuringOracle(Oracle):
         narrow, before = self._eight_bits()
         settings = attrs.evolve(self.recipe.settings, condition=narrow.settings.condition)
         steps = [step for step in self.recipe.trials if step.stage != "condition"]
-        runs = len(self.bench.runs)
+        runs, held_out = len(self.bench.runs), self.bench.held_out
+        compared = held_out.runs if held_out is not None else 0
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
-        held = self.bench.held_out.frames.count if self.bench.held_out is not None else 0
-        self._spend((len(trials) + bool(trials)) * (held or 0) + self._since(runs))
+        if held_out is not None:
+            self._spend(held_out.runs - compared)
+        self._spend(self._since(runs))
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         self._settled = attempt.settings, [*conditioned, *trials]
         self._finished[digest_of(plan)] = attempt, self._settled[1]
-        self._ground = None
+        if self._ground is not None and self._ground.settings != attempt.settings:
+            self._ground = None
 
     def measured(self, plan: PrecisionPlan) -> float:
         """See `Oracle.measured`."""
-        journal, source = self._prepared().journal, self._judges()
+        ground, source = self._prepared(), self._judges()
+        journal = ground.journal
         settings = (self._settled or (self._eight_bits()[0].settings,))[0]
         key = f"finished {digest_of(plan)} {settings}"
         known, learned = journal.number(key), journal.number(f"{key} runs")
@@ -153,7 +167,7 @@ class MeasuringOracle(Oracle):
                 known = self._error(session_of(graph, "exact", device), source)
             journal.put(f"{key} runs", learned)
             journal.put(key, known)
-        self._asked += (source.count or 0) + learned
+        self._ask(ground, key, source, (source.count or 0) + learned)
         return known
 
     def interrupted(self) -> None:
@@ -216,24 +230,30 @@ class MeasuringOracle(Oracle):
 
     def _prepared(self) -> _Ground:
         if self._ground is None:
-            attempt, _ = self._eight_bits()
+            attempt, tried = self._eight_bits()
             before = len(self.bench.runs)
-            if self._settled is not None:
-                narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
-            else:
+            if self._settled is None:
+                narrow = self._corrected(attempt, tried)
+            elif self._settled[0] == attempt.settings:
                 narrow = attempt
-                kept = attempt.settings.weights
-                for step in self.recipe.trials:
-                    if step.stage == "weights" and step.text not in kept:
-                        narrow = self.bench.extend(narrow, step.text)
+            else:
+                narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
             self._spend(self._since(before))
             mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
-            self._ground = _Ground(mixture, items, journal)
+            self._ground = _Ground(narrow.settings, mixture, items, journal, self._swept(items))
         return self._ground
+
+    def _corrected(self, attempt: Attempt, tried: Sequence[Trial]) -> Attempt:
+        """The same with the first correction of weights of those of which the recipe kept none."""
+        kept = {trial.step for trial in tried if trial.kept}
+        for group in grouped(self.recipe.trials):
+            if group[0].stage == "weights" and kept.isdisjoint(map(str, group)):
+                attempt = self.bench.extend(attempt, group[0].text)
+        return attempt
 
     def _journal_file(self, narrow: Graph, wide: Graph) -> Path | None:
         cache = self.c.request.cache
@@ -264,16 +284,33 @@ class MeasuringOracle(Oracle):
             return judges if wanted is None else judges.select(wanted)
         return self._source().select(wanted)
 
-    def _swept(self, ground: _Ground) -> DataSource:
+    def _swept(self, items: Sequence[Item]) -> DataSource:
         """As many of the search frames as a round of sensitivities may cost."""
         source = self._search_frames()
-        allowed = FIRST_SWEEP if self._settled is None else SWEEP
-        affordable = allowed * self._every / max(sum(item.share for item in ground.items), 1.0)
+        affordable = SWEEP * self._every / max(math.fsum(item.share for item in items), 1.0)
         return source.select(max(1, min(source.count or 1, int(affordable))))
 
     def _since(self, before: int) -> float:
         """Runs that passes took, but for some before: the same number whatever those were."""
         return math.fsum(self.bench.runs[before:])
+
+    def _ask(self, ground: _Ground, question: str, source: DataSource, runs: float | None = None) -> None:
+        """Count a question as if nothing of it had been known; it is answered once.
+
+        Args:
+            ground: what is asked.
+            question: what tells it from others.
+            source: the frames, which the float network runs before the first question on them.
+            runs: of the quantized network; by default one for each of the frames.
+        """
+        if question in ground.asked:
+            return
+        ground.asked.add(question)
+        count = source.count or 0
+        if source.positions not in self._referred:
+            self._referred.add(source.positions)
+            self._asked += count
+        self._asked += count if runs is None else runs
 
     def _spend(self, runs: float) -> None:
         """Count runs that no journal can save."""
@@ -281,7 +318,7 @@ class MeasuringOracle(Oracle):
         self._asked += runs
 
     def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
-        source = self._swept(ground)
+        source = ground.swept
         reference = self._reference(source)
         base = Run(ground.mixture, plan, [frame.feeds for frame in source.frames()])
         self._runs += len(reference)

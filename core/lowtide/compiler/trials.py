@@ -83,14 +83,20 @@ def improved(
     return best, done
 
 
-def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
-    """Of a lost network the weights come first: other steps are judged by what they are worth then."""
+def grouped(trials: Sequence[Step]) -> list[list[Step]]:
+    """Steps, each with those that are tried where it was not kept."""
     groups: list[list[Step]] = []
     for step in trials:
         if step.otherwise and groups:
             groups[-1].append(step)
         else:
             groups.append([step])
+    return groups
+
+
+def _in_order(trials: Sequence[Step], error: float) -> Sequence[Step]:
+    """Of a lost network the weights come first: other steps are judged by what they are worth then."""
+    groups = grouped(trials)
     first = next((group for group in groups if group[0].stage == "weights"), None)
     if error < LOST or first is None:
         return trials

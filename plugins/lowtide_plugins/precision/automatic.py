@@ -28,10 +28,11 @@ class Automatic(PrecisionStrategy):
     """Finds the classes and parameters for which 16 bits are worth most under a latency budget.
 
     What 8 bits cost each of them is measured with all others in 16 bits. An integer program gives the best
-    plan under the budget. The recipe works on that plan, and everything is measured and solved again, with
-    more or less of what errors have in common. These plans, 8 bits, and the rule of thumb are then finished,
-    with all that the recipe does, and the one with the least error in exact execution is taken. Layers of the
-    two 16-bit lists have 16 bits in any case. An interrupt ends the search with the best plan so far.
+    plan under the budget. The recipe works on that plan; where it keeps other steps than with 8 bits, all is
+    measured again. Plans with more or less of what errors have in common are solved for. These, 8 bits, and
+    the rule of thumb are then finished, with all that the recipe does, and the one with the least error in
+    exact execution is taken. Layers of the two 16-bit lists have 16 bits in any case. An interrupt ends the
+    search with the best plan so far.
     """
 
     name: ClassVar[str] = "automatic"

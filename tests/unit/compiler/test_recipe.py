@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import lowtide
-from lowtide.compiler import attempt
-from lowtide.compiler.held_out import split
+from lowtide.compiler import attempt, held_out
+from lowtide.compiler.held_out import HeldOut, split
 from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import session_of
@@ -319,6 +319,19 @@ def test_a_quarter_of_the_frames_at_most_thirty_two_is_held_out(count: int, held
     assert (train.count, out.count) == (count - held, held)
     seen = [float(frame.feeds["x"][0, 0]) for part in (train, out) for frame in part.frames()]
     assert sorted(seen) == [float(index) for index in range(count)]
+
+
+@pytest.mark.parametrize(("kept", "runs"), [(1 << 20, 5 + 2 * 5), (0, 2 * (5 + 5))])
+def test_runs_on_held_out_frames_are_counted_those_of_the_float_network_as_often_as_they_are_made(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, kept: int, runs: int
+) -> None:
+    made = compilation(registry, USE)
+    assert made.source is not None
+    monkeypatch.setattr(held_out, "KEPT", kept)
+    frames = HeldOut(made.prepared, made.source.select(5))
+    first, again = (frames.error(made.graph, made.device) for _ in range(2))
+    assert first == again > 0
+    assert frames.runs == runs
 
 
 def test_too_few_frames_to_hold_some_out_are_reported_with_how_many_would_do(registry: Registry) -> None:

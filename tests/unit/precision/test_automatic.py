@@ -12,14 +12,14 @@ import pytest
 
 import lowtide
 from lowtide.calibrate import StatisticsCache
-from lowtide.compiler.attempt import Attempt
+from lowtide.compiler.attempt import Attempt, Workbench
 from lowtide.compiler.mixture import Run
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.run import execute
 from lowtide.compiler.trials import Trial
 from lowtide.errors import DataError, OptionError, QuantizationError, UnsupportedByTargetError
 from lowtide.plugin import discover
-from lowtide.precision import PrecisionPlan
+from lowtide.precision import PrecisionPlan, Sensitivities
 from lowtide.report.model import LayerReport
 from lowtide_plugins.precision import search
 from support import CALIBRATION, MODEL, TEST
@@ -222,6 +222,46 @@ def test_a_search_that_goes_on_decides_and_counts_as_one_that_was_not_interrupte
     assert goes_on.report.front == whole.report.front
     assert oracles[1].passes == oracles[2].passes
     assert oracles[1].runs < oracles[2].runs
+    assert oracles[2].passes == pytest.approx(oracles[2].runs)
+
+
+RECIPE = "use calibrator minmax;try weights reconstruct;else weights correct-bias"
+
+
+def test_what_was_measured_holds_where_the_recipe_does_the_same_for_the_first_plan(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    taken: list[tuple[float, Sensitivities]] = []
+    asked = MeasuringOracle.sensitivities
+
+    def noted(self: MeasuringOracle, around: PrecisionPlan | None = None) -> Sensitivities:
+        before = self.passes
+        found = asked(self, around)
+        taken.append((self.passes - before, found))
+        return found
+
+    monkeypatch.setattr(MeasuringOracle, "sensitivities", noted)
+    result = compiled(frames=12, mixed_precision_factor=factor, recipe=RECIPE)
+    assert [step.step for step in result.report.steps if step.kept] == ["weights reconstruct"]
+    (first, found), (again, same), *_ = taken
+    assert first > 1
+    assert again == 0
+    assert (found.activations, found.weights) == (same.activations, same.weights)
+
+
+def test_a_correction_that_follows_an_else_is_not_learned_beside_the_one_that_was_kept(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    texts: list[str] = []
+    extend = Workbench.extend
+
+    def noted(self: Workbench, attempt: Attempt, text: str) -> Attempt:
+        texts.append(text)
+        return extend(self, attempt, text)
+
+    monkeypatch.setattr(Workbench, "extend", noted)
+    compiled(frames=12, mixed_precision_factor=factor, recipe=RECIPE)
+    assert set(texts) == {"reconstruct"}
 
 
 def test_a_goal_is_reached_at_little_latency(

@@ -41,6 +41,18 @@ class DearOracle(ComputedOracle):
         return self.error(plan)
 
 
+class JumpingOracle(DearOracle):
+    """Finished plans take 7 runs each, from the fourth on twice as many."""
+
+    finished = 0
+
+    def measured(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.measured`."""
+        self.finished += 1
+        self._passes += 7 if self.finished <= 3 else 14
+        return self.error(plan)
+
+
 @pytest.fixture
 def problem(monkeypatch: pytest.MonkeyPatch) -> PrecisionProblem:
     """A network that is taken for a large one, with room for about half of its widths."""
@@ -78,3 +90,12 @@ def test_no_plan_is_finished_that_would_take_more_runs_than_are_left(problem: Pr
     Automatic().plan(attrs.evolve(problem, oracle=oracle))
     # 6, 13.8 and 23.9 runs; another 10.1 are not there.
     assert oracle.passes == pytest.approx(6 * (1 + 1.3 + 1.3**2))
+
+
+def test_a_plan_may_take_twice_what_others_did_without_more_runs_than_there_are(
+    problem: PrecisionProblem,
+) -> None:
+    oracle = JumpingOracle(problem)
+    Automatic().plan(attrs.evolve(problem, oracle=oracle))
+    assert oracle.finished == 3
+    assert oracle.passes <= search.LIMIT
