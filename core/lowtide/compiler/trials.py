@@ -65,9 +65,12 @@ def improved(
         error = bench.error(attempt)
     begun = Begun(attempt.settings, error)
     kept = False
-    settled: dict[Step, str | None] = {}  # the weights that a step was dropped with; None where it was kept
+    judged: dict[Step, str | None] = {}  # the weights that a step was dropped with; None where it was kept
     for number, step in enumerate(_in_order(trials, error)):
-        if (step.otherwise and kept) or settled.get(step, "none yet") in {None, best.settings.weights}:
+        if step.otherwise and kept:
+            continue
+        if step in judged and judged[step] in {None, best.settings.weights}:
+            kept = judged[step] is None
             continue
         begin = time.perf_counter()
         c.clock.progress.stage(f"try {step}")
@@ -76,7 +79,7 @@ def improved(
         with c.clock.stage("try"):
             after = bench.error(made) if made.changed else error
         kept = made.changed and after * LEAST_GAIN < min(error, LOST)
-        settled[step] = None if kept else best.settings.weights
+        judged[step] = None if kept else best.settings.weights
         done.append(Trial(str(step), error, after, kept, time.perf_counter() - begin))
         if kept:
             best, error = made, after

@@ -39,8 +39,6 @@ def add_nodes(
     if profile.addition not in {"multiplier", "xnnpack"}:
         return None
     mantissas, shift = aligned_factors(first, second, made, profile)
-    while shift > 0 and not any(mantissa & 1 for mantissa in mantissas):
-        mantissas, shift = (mantissas[0] >> 1, mantissas[1] >> 1), shift - 1
     reach = mantissas[0] * largest(first) + mantissas[1] * largest(second) + (1 << max(0, shift - 1))
     factors64 = (mantissas[0] * 2.0**-shift, sign * mantissas[1] * 2.0**-shift)
     if planes and 2 * reach < PROVEN and shift >= 0:

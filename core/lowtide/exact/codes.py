@@ -131,6 +131,7 @@ def aligned_factors(
 
     Multipliers have at most 16 bits for codes of 8, and 31 for wider ones, which 16 would change by a code.
     Where scales differ by powers of two the multipliers are powers of two, and nothing but the end rounds.
+    No multiplier has more factors of two than the other, or the shift, needs.
 
     Source of ``xnnpack``: XNNPACK, parameters of its 8-bit additions.
     """
@@ -144,7 +145,10 @@ def aligned_factors(
     shift = bits - int(np.frexp(max(ratios))[1])
     steps = [ratio * 2.0**shift for ratio in ratios]
     rounded = [np.rint(step) if profile.addition == "xnnpack" else np.floor(step + 0.5) for step in steps]
-    return (int(rounded[0]), int(rounded[1])), shift
+    first_factor, second_factor = int(rounded[0]), int(rounded[1])
+    while shift > 0 and not (first_factor | second_factor) & 1:
+        first_factor, second_factor, shift = first_factor >> 1, second_factor >> 1, shift - 1
+    return (first_factor, second_factor), shift
 
 
 def _aligned(

@@ -62,7 +62,5 @@ def tie_bias(first: QuantParams, second: QuantParams, made: QuantParams, profile
     """
     if profile.addition != "multiplier":
         return 0.0
-    factors, shift = aligned_factors(first, second, made, profile)
-    while shift > 0 and not any(factor & 1 for factor in factors):
-        factors, shift = (factors[0] >> 1, factors[1] >> 1), shift - 1
+    _, shift = aligned_factors(first, second, made, profile)
     return made.scale[0] * 2.0 ** -(shift + 1) if shift > 0 else 0.0

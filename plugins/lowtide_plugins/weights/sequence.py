@@ -108,9 +108,7 @@ class LayerSequence:
             raise DataError("there are no frames", hint="give calibration frames with --data")
         names = list(self.targets)
         nodes = [_producer(self.reference, name) for name in names]
-        told = [
-            self.addends[name].layer.nodes[0].output.name if name in self.addends else name for name in names
-        ]
+        told = [self.addends[name].sum.name if name in self.addends else name for name in names]
         session = Session(to_model(self.reference, quantized=False, outputs=told)) if names else _Nothing()
         for number, (frame, results) in enumerate(in_flight(session, frames.frames(), lambda f: f.feeds)):
             for value in self.graph.inputs:
