@@ -91,10 +91,6 @@ class Window:
         low, high = (end[:, rows] if isinstance(end, np.ndarray) else end for end in (self.low, self.high))
         return Window(low, high)
 
-    def nearest(self, target: Array, present: Array) -> Array:
-        """The numbers nearest to `present` that look like `target` through the window."""
-        return np.clip(present, *self.alike(target))
-
     def alike(self, target: Array) -> tuple[Array, Array]:
         """The least and the largest number that look like `target` through the window, float32."""
         low, high = (np.asarray(end, np.float32) for end in (self.low, self.high))
