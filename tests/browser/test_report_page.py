@@ -221,5 +221,5 @@ def test_findings_stand_at_the_top_with_an_option_to_copy(opened: Open, reports:
     assert cards.first.locator("code").inner_text() == "--set calibrator=percentile"
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     cards.first.get_by_role("button", name="copy", exact=True).click()
-    page.wait_for_function("document.querySelector('.copy').textContent === 'copied'")
+    cards.first.get_by_role("button", name="copied", exact=True).wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == "--set calibrator=percentile"
