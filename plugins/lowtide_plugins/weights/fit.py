@@ -351,9 +351,9 @@ def _vectors(node: Node, sequence: LayerSequence, value: Value, rows: int) -> Ar
     """What a layer multiplies in all frames, as it is kept."""
     quant = value.type.quant
     zero = quant.zero_point[0] if quant is not None else 0
-    first = sample(node, sequence.codes(value, 0), rows, zero)
+    first = sample(node, sequence.codes(value, 0), rows, 0, zero)
     made = np.empty((first.shape[0], sequence.count, *first.shape[1:]), first.dtype)
     made[:, 0] = first
     for frame in range(1, sequence.count):
-        made[:, frame] = sample(node, sequence.codes(value, frame), rows, zero)
+        made[:, frame] = sample(node, sequence.codes(value, frame), rows, frame, zero)
     return made.reshape(first.shape[0], -1, first.shape[2])

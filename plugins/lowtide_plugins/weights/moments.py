@@ -12,6 +12,9 @@ from lowtide.ir import Array, Graph, Node
 from lowtide.quantize.operands import MacOperands
 from lowtide.runtime import Session, in_flight, to_model
 
+GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it, less their whole parts, spread evenly however many there are."""
+
 
 @attrs.frozen(eq=False)
 class Moments:
@@ -31,7 +34,8 @@ def second_moments(
 ) -> dict[str, Moments]:
     """The moments of the inputs of Conv, Gemm and MatMul nodes, by node name.
 
-    Of every frame an evenly spread sample of `rows` output positions is taken, the same for every run.
+    Of every frame an evenly spread sample of `rows` output positions is taken, others of every frame and the
+    same for every run.
     """
     known = [(node, found) for node, found in layers if _can_sample(reference, node, found)]
     names = list(dict.fromkeys(found.activation.name for _, found in known))
@@ -40,10 +44,11 @@ def second_moments(
     session = Session(to_model(reference, quantized=False, outputs=names))
     sums: dict[str, Array] = {}
     counts: dict[str, int] = {}
-    for _, results in in_flight(session, frames.frames(), lambda frame: frame.feeds):
+    runs = in_flight(session, frames.frames(), lambda frame: frame.feeds)
+    for number, (_, results) in enumerate(runs):
         values: Mapping[str, Array] = dict(zip(names, results.values(), strict=True))
         for node, found in known:
-            vectors = sample(node, values[found.activation.name], rows)
+            vectors = sample(node, values[found.activation.name], rows, number)
             made = np.matmul(vectors.transpose(0, 2, 1), vectors)
             sums[node.name] = sums[node.name] + made if node.name in sums else made
             counts[node.name] = counts.get(node.name, 0) + vectors.shape[1]
@@ -58,21 +63,22 @@ def _can_sample(reference: Graph, node: Node, found: MacOperands) -> bool:
     return node.op in {"Gemm", "MatMul"} and not node.int_attribute("transA", 0) and rank is not None
 
 
-def sample(node: Node, data: Array, rows: int, zero: int = 0) -> Array:
+def sample(node: Node, data: Array, rows: int, frame: int, zero: int = 0) -> Array:
     """Evenly spread vectors that a node multiplies, ``[groups, rows, K]`` of the type of `data`.
 
     Args:
         node: a Conv, Gemm or MatMul.
         data: what it reads, real numbers or codes.
         rows: how many.
+        frame: its number; other frames are looked at in other places.
         zero: what stands for 0 at the border.
     """
     if node.op != "Conv":
         flat = data.reshape(-1, data.shape[-1])
-        return flat[_spread(len(flat), rows)][np.newaxis]
+        return flat[_spread(len(flat), rows, frame)][np.newaxis]
     batch, channels, height, width = data.shape
     group = node.int_attribute("group", 1)
-    reads, outside = _taps(node, data.shape, rows)
+    reads, outside = _taps(node, data.shape, rows, frame)
     made = np.empty((group, reads.shape[0], channels // group, reads.shape[1]), data.dtype)
     planes = data.reshape(batch, channels, height * width)
     for at in range(batch):
@@ -84,17 +90,17 @@ def sample(node: Node, data: Array, rows: int, zero: int = 0) -> Array:
     return made.reshape(group, len(reads), -1)
 
 
-def sample_results(node: Node, data: Array, rows: int) -> Array:
+def sample_results(node: Node, data: Array, rows: int, frame: int) -> Array:
     """What a node gives at the positions of which `sample` takes what it reads, ``[rows, C_out]``."""
     if node.op != "Conv":
         flat = data.reshape(-1, data.shape[-1])
-        return flat[_spread(len(flat), rows)]
+        return flat[_spread(len(flat), rows, frame)]
     batch, _, height, width = data.shape
-    at, row, column = np.unravel_index(_spread(batch * height * width, rows), (batch, height, width))
+    at, row, column = np.unravel_index(_spread(batch * height * width, rows, frame), (batch, height, width))
     return data[at, :, row, column]
 
 
-def _taps(node: Node, shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
+def _taps(node: Node, shape: tuple[int, ...], rows: int, frame: int) -> tuple[Array, Array]:
     """What evenly spread output positions of a convolution read, ``[positions, taps]``.
 
     Returns:
@@ -107,7 +113,9 @@ def _taps(node: Node, shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
         (shape[2 + at] + pads[at] + pads[at + 2] - (kernel[at] - 1) * dilations[at] - 1) // strides[at] + 1
         for at in range(2)
     ]
-    number, *starts = np.unravel_index(_spread(shape[0] * sizes[0] * sizes[1], rows), (shape[0], *sizes))
+    number, *starts = np.unravel_index(
+        _spread(shape[0] * sizes[0] * sizes[1], rows, frame), (shape[0], *sizes)
+    )
     row, column = (
         start[:, np.newaxis] * strides[at] - pads[at] + np.arange(kernel[at]) * dilations[at]
         for at, start in enumerate(starts)
@@ -121,7 +129,7 @@ def _taps(node: Node, shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
     return read.reshape(len(number), -1), outside.reshape(len(number), -1)
 
 
-def _spread(count: int, wanted: int) -> Array:
-    """At most `wanted` evenly spread numbers below `count`, ascending."""
+def _spread(count: int, wanted: int, frame: int) -> Array:
+    """At most `wanted` evenly spread numbers below `count`, ascending; many frames are looked at everywhere."""
     step = max(1, count // wanted)
-    return np.arange(step // 2, count, step)[:wanted]
+    return np.arange(int(step * (GOLDEN * frame % 1.0)), count, step)[:wanted]

@@ -57,7 +57,8 @@ class Reconstruct(Pass):
     to, and less what rounding the sum adds where ties go up: so errors do not pile up along a chain of sums.
     Of two such products the later one makes up for the earlier.
 
-    Moments and means come from `rows` positions of `frames` frames, live values of these are kept.
+    Moments and means come from `rows` positions of `frames` frames, others of every frame; live values of
+    these frames are kept.
 
     Source: step 1 is ridge regression, as in Hubara et al., Improving Post Training Neural Quantization:
     Layer-wise Calibration and Integer Programming, 2020, section 3, in closed form; step 3 is Frantar et al.,
@@ -81,7 +82,7 @@ class Reconstruct(Pass):
     feedback: bool = True
     sums: bool = True
     frames: int = 64
-    rows: int = 64
+    rows: int = 256
     rounds: int = 3
     damp: float = 0.01
     halvings: int = 6

@@ -115,7 +115,7 @@ class LayerSequence:
                 quant, array = value.type.quant, frame.feeds[value.name]
                 self._put(value.name, number, array if quant is None else quantize(array, quant))
             for name, node, array in zip(names, nodes, results.values(), strict=True):
-                found = sample_results(node, array, self.targets[name])
+                found = sample_results(node, array, self.targets[name], number)
                 if not number:
                     self._sums[name] = np.empty((self.count, *found.shape), found.dtype)
                 self._sums[name][number] = found
@@ -157,7 +157,7 @@ class LayerSequence:
         if addend is None:
             return None
         node, rows = _producer(self.reference, value.name), self.targets[value.name]
-        found = [sample_results(node, self.fixed(addend.other, at), rows) for at in range(self.count)]
+        found = [sample_results(node, self.fixed(addend.other, at), rows, at) for at in range(self.count)]
         return np.concatenate(found) + np.float32(addend.bias)
 
     def fixed(self, value: Value, frame: int) -> Array:

@@ -294,7 +294,7 @@ def test_an_interrupt_ends_the_search_with_the_best_so_far(
     def interrupted(self: Run, *args: Any) -> None:
         nonlocal rounds
         rounds += 1
-        if rounds == 3:
+        if rounds == 2:
             raise KeyboardInterrupt
         before(self, *args)
 

@@ -8,7 +8,7 @@ import pytest
 from lowtide.ir import parse_graph
 from lowtide.plugin import discover
 from lowtide.plugin.strategy_check import NETWORK, ComputedOracle, problems
-from lowtide.precision import Budget, PrecisionPlan, PrecisionProblem, widest_plan
+from lowtide.precision import Budget, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
 from lowtide_plugins.precision import search
 from lowtide_plugins.precision.automatic import Automatic
 
@@ -51,6 +51,32 @@ class JumpingOracle(DearOracle):
         self.finished += 1
         self._passes += 7 if self.finished <= 3 else 14
         return self.error(plan)
+
+
+class LearningOracle(DearOracle):
+    """The first sensitivities take 12 runs, and so do plans of the front; others that are finished take 2."""
+
+    def __init__(self, problem: PrecisionProblem) -> None:
+        super().__init__(problem)
+        self.finished: list[PrecisionPlan] = []
+        self.front: list[PrecisionPlan] = []
+
+    def sensitivities(self, around: PrecisionPlan | None = None) -> Sensitivities:
+        """See `Oracle.sensitivities`."""
+        self._passes = max(self._passes, 12)
+        return super().sensitivities(around)
+
+    def error(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.error`."""
+        if self.finished:
+            self.front.append(plan)
+        return super().error(plan)
+
+    def measured(self, plan: PrecisionPlan) -> float:
+        """See `Oracle.measured`."""
+        self._passes += 12 if any(plan.same_widths(other) for other in self.front) else 2
+        self.finished.append(plan)
+        return DearOracle.error(self, plan)
 
 
 @pytest.fixture
@@ -99,3 +125,28 @@ def test_a_plan_may_take_twice_what_others_did_without_more_runs_than_there_are(
     Automatic().plan(attrs.evolve(problem, oracle=oracle))
     assert oracle.finished == 3
     assert oracle.passes <= search.LIMIT
+
+
+def test_the_front_is_finished_only_with_as_many_runs_as_the_first_network_took(
+    problem: PrecisionProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = LearningOracle(problem)
+    Automatic().plan(attrs.evolve(problem, oracle=oracle))
+    assert oracle.front
+    assert oracle.passes <= search.LIMIT
+    few = len(oracle.finished)
+    monkeypatch.setattr(search, "LIMIT", 2 * search.LIMIT)
+    oracle = LearningOracle(problem)
+    Automatic().plan(attrs.evolve(problem, oracle=oracle))
+    assert len(oracle.finished) > few
+
+
+def test_the_front_is_measured_only_as_far_as_there_are_runs(
+    problem: PrecisionProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, none = ComputedOracle(problem), ComputedOracle(problem)
+    points = [len(Automatic().plan(attrs.evolve(problem, oracle=whole)).front)]
+    monkeypatch.setattr(search, "LIMIT", 0.0)
+    points.append(len(Automatic().plan(attrs.evolve(problem, oracle=none)).front))
+    assert points[1] < points[0]
+    assert none.passes < whole.passes

@@ -93,13 +93,30 @@ def test_samples_are_what_a_convolution_multiplies(attributes: str) -> None:
 
     graph.set_constant(node.value(1), Constant.of(weights))
     (result,) = Session(to_model(graph, quantized=False)).run({"x": data}).values()
-    vectors = sample(node, data, 10**6)
+    vectors = sample(node, data, 10**6, 0)
     rows = weights.reshape(group, 4 // group, -1)
     made = np.einsum("grk,gok->gor", vectors, rows).reshape(result.shape)
     assert np.abs(made - result).max() < 1e-4
-    few = np.einsum("grk,gok->rgo", sample(node, data, 7), rows).reshape(-1, 4)
-    assert len(few) == 7
-    assert np.abs(few - sample_results(node, result, 7)).max() < 1e-4
+    for frame in range(5):
+        few = np.einsum("grk,gok->rgo", sample(node, data, 7, frame), rows).reshape(-1, 4)
+        assert len(few) == 7
+        assert np.abs(few - sample_results(node, result, 7, frame)).max() < 1e-4
+
+
+@given(st.integers(1, 500), st.integers(1, 64))
+def test_many_frames_are_looked_at_everywhere_and_each_in_as_many_places(size: int, rows: int) -> None:
+    graph = parse_graph("""graph "g" {
+  input %x: float32[?, 1]
+  const %w: float32[1, 1] = [1.0]
+  %y: float32[?, 1] = MatMul(%x, %w)
+  return %y
+}
+""")
+    numbers = np.arange(size, dtype=np.float32)[:, np.newaxis]
+    found = [sample_results(graph.nodes[0], numbers, rows, frame) for frame in range(2 * size)]
+    assert {len(places) for places in found} == {min(rows, size)}
+    step = max(1, size // rows)
+    assert {float(place) for places in found for place in places[:, 0]} >= set(range(min(rows, size) * step))
 
 
 def test_a_rounded_network_is_nearer_to_the_float_one_where_scales_are_coarse() -> None:
