@@ -130,6 +130,6 @@ def _taps(node: Node, shape: tuple[int, ...], rows: int, frame: int) -> tuple[Ar
 
 
 def _spread(count: int, wanted: int, frame: int) -> Array:
-    """At most `wanted` evenly spread numbers below `count`, ascending; many frames are looked at everywhere."""
+    """At most `wanted` evenly spread numbers below `count`, ascending, all over many frames."""
     step = max(1, count // wanted)
     return np.arange(int(step * (GOLDEN * frame % 1.0)), count, step)[:wanted]
