@@ -125,7 +125,8 @@ class ChooseRanges(Pass):
     ranges that have been narrowed already, is no error of that one: so what x * sigmoid(x) reads is not kept
     wider than what it gives. A search on some of the frames finds a range, and all frames widen or narrow it
     further. Under another plan of widths, a tensor keeps what was found where the layers behind it cut off
-    the same.
+    the same; elsewhere what was found with 8 bits everywhere, where that is known, is only widened or
+    narrowed. Other plans give no such start, so that the result does not depend on which came first.
 
     Precondition: the pipeline ``scales``; calibration frames are given.
 
@@ -161,7 +162,9 @@ class ChooseRanges(Pass):
         clips: dict[Value, Range] = {}
         narrowed = 0
         # From the outputs on, so that a range is not kept wide for what is cut off behind it anyway.
-        for group in reversed(groups_of(graph, request)):
+        groups = groups_of(graph, request)
+        everywhere = all(group.bits == 8 for group in groups)
+        for group in reversed(groups):
             before = union(group, ctx.ranges)
             if before.min == before.max or group.bits != 8:
                 continue
@@ -173,12 +176,18 @@ class ChooseRanges(Pass):
                 if value in clips
             }
             limits = tuple((value.name, span) for value, span in behind.items())
-            key = (self, request.rule, ctx.frames.positions, group.key, before, limits)
+            anywhere = (self, request.rule, ctx.frames.positions, group.key, before)
+            key = (*anywhere, limits)
             after = ctx.known.get(key)
             if not isinstance(after, Range):
                 values.clips = behind
-                after = self._chosen(values, group, before, request)
+                guess = None if everywhere else ctx.known.get(anywhere)
+                after = self._chosen(
+                    values, group, before, guess if isinstance(guess, Range) else None, request
+                )
                 ctx.known[key] = after
+                if everywhere:
+                    ctx.known[anywhere] = after
             if after != before:
                 narrowed += 1
                 ctx.ranges.update({value.name: after for value in group.members})
@@ -186,17 +195,29 @@ class ChooseRanges(Pass):
                 clips.update(dict.fromkeys(group.roots, held))
         return PassOutcome(False, {"narrowed": narrowed}, runs=values.runs)
 
-    def _chosen(self, values: Values, group: Group, before: Range, request: SolveRequest) -> Range:
-        """The range that a group is given instead of its calibrated one."""
+    def _chosen(
+        self, values: Values, group: Group, before: Range, guess: Range | None, request: SolveRequest
+    ) -> Range:
+        """The range that a group is given instead of its calibrated one.
+
+        Args:
+            values: of the frames.
+            group: which.
+            before: the calibrated one.
+            guess: what was best with 8 bits everywhere.
+            request: the rules.
+        """
         power = request.rule.activation_scale == "power-of-two"
-        few = range(0, len(values.frames), -(-len(values.frames) // FEW))
-        glance = Trial(values, group, before, request, 0.0, few)
-        if all(map(glance.hopeless, self._nearest(before, group, power=power))):
+        if guess is None:
+            few = range(0, len(values.frames), -(-len(values.frames) // FEW))
+            glance = Trial(values, group, before, request, 0.0, few)
+            if all(map(glance.hopeless, self._nearest(before, group, power=power))):
+                return before
+            guess = self._search(before, group, glance.cost, power=power)
+        if guess == before:
             return before
-        after = self._search(before, group, glance.cost, power=power)
-        if after != before:
-            trial = Trial(values, group, before, request, self.unseen)
-            after = self._refine(before, after, trial.cost, power=power)
+        trial = Trial(values, group, before, request, self.unseen)
+        after = self._refine(before, guess, trial.cost, power=power)
         if after == before:
             return before
         # Files that carry ranges hold them in single precision.

@@ -26,7 +26,7 @@ from lowtide.target import scale_rule
 from lowtide_plugins.scales import measured, ranges
 from lowtide_plugins.scales.groups import Group
 from lowtide_plugins.scales.measured import weight_curve
-from lowtide_plugins.scales.ranges import Trial
+from lowtide_plugins.scales.ranges import ChooseRanges, Trial
 from lowtide_plugins.scales.suffix import Suffix, Values
 from support import CALIBRATION, MODEL, TEST
 
@@ -387,6 +387,33 @@ def test_what_is_known_of_other_plans_saves_runs_and_changes_nothing(name: str, 
         others.append(found)
     assert any(found != first for found in others)
     assert cost > 4
+
+
+def test_ranges_under_a_plan_start_at_those_of_8_bits_everywhere_and_at_those_of_no_other_plan(
+    demo: CompileResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[object] = []
+    search = ChooseRanges._search
+
+    def counted(self: ChooseRanges, before: Range, group: Group, cost: Any, *, power: bool) -> Range:
+        searched.append(group.key)
+        return search(self, before, group, cost, power=power)
+
+    monkeypatch.setattr(ChooseRanges, "_search", counted)
+    narrow = dict.fromkeys(demo.plan.activations, 8)
+    one, other = ({**narrow, **dict.fromkeys(list(narrow)[at::3], 16)} for at in range(2))
+    known: dict[object, object] = {}
+    chosen("choose-ranges", demo, narrow, known)
+    groups = set(searched)
+    searched.clear()
+    chosen("choose-ranges", demo, one, known)
+    assert groups
+    assert groups.isdisjoint(searched)
+    known = {}
+    chosen("choose-ranges", demo, one, known)
+    searched.clear()
+    chosen("choose-ranges", demo, other, known)
+    assert not groups.isdisjoint(searched)
 
 
 def test_a_part_of_the_network_counts_by_its_share(demo: CompileResult) -> None:
