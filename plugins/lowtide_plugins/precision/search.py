@@ -204,16 +204,19 @@ class Search:
     def _grid(self, limit: float = math.inf) -> list[Point]:
         """Measure the best plans for budgets from 8 to 16 bits, closer to each other where there are few.
 
-        Those of which one would exceed the limit of runs are left out, but for networks that are small.
+        What would exceed the limit of runs is left out, unless the network is small.
         """
         low, high = self.costs.ms(self.forced), self.costs.ms(widest_plan(self.problem))
         budgets = [low + (high - low) * (step / POINTS) ** 2 for step in range(1, POINTS)]
-        plans = [self.forced, *(self._best(self.noise, ms) for ms in budgets)]
-        points = [
-            self._measure(plan)
-            for plan in (*plans, self.choice.plan(self.choice.highest))
-            if self.oracle.passes + 1 <= limit or self._is_small
-        ]
+        plans = [self.forced, self.choice.plan(self.choice.highest)]
+        plans += [self._best(self.noise, ms) for ms in budgets]
+        points: list[Point] = []
+        dearest = 0.0
+        for plan in plans:
+            before = self.oracle.passes
+            if self._is_small or before + dearest < limit:
+                points.append(self._measure(plan))
+                dearest = max(dearest, self.oracle.passes - before)
         return sorted({id(point): point for point in points}.values(), key=lambda point: point.ms)
 
     def _finalists(self, budget: Budget) -> list[PrecisionPlan]:
