@@ -1,4 +1,4 @@
-"""One way from the prepared network to a quantized one, measured on frames that nothing has learned from."""
+"""One way from the prepared network to a quantized one, measured on frames that no pass has learned from."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Workbench:
         tensors: the activations that are calibrated.
         known: ranges of the others.
         calibrators: all that may be asked; their statistics are collected at once.
-        train: the frames to learn from; ``None`` when there are none.
+        train: the frames that passes learn from; ``None`` when there are none. Statistics are of all frames.
         held_out: the frames to measure with.
         runs: of the network on one frame that passes took to learn, pass by pass.
     """
@@ -125,7 +125,7 @@ class Workbench:
 
     def _collect(self, graph: Graph, diagnostics: Diagnostics) -> Collected | None:
         c = self.compilation
-        if not self.tensors or self.train is None:
+        if not self.tensors or c.source is None:
             return None
         registry = c.request.registry
         names = [name for text in self.calibrators for name in self._calibrator(text).statistics]
@@ -133,7 +133,7 @@ class Workbench:
         with c.clock.stage("collect"):
             return collect(
                 graph,
-                self.train,
+                c.source,
                 kinds,
                 tensors=self.tensors,
                 array_frames=c.options.statistics_frames,

@@ -1,4 +1,4 @@
-"""Frames that nothing learns from, and what quantized networks lose on them."""
+"""Frames that no pass learns from, and what quantized networks lose on them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class HeldOut:
 
 
 def split(source: DataSource) -> tuple[DataSource, DataSource]:
-    """The frames to learn from and those to measure with."""
+    """The frames that passes learn from and those to measure with; calibrators see both."""
     every = source.select(1 << 62)
     count = every.count or 0
     return every.hold_out(min(MOST, count // SHARE)) if count >= FEWEST else (every, every)

@@ -273,7 +273,7 @@ class MeasuringOracle(Oracle):
         return self.c.source
 
     def _judges(self) -> DataSource:
-        """The frames that nothing has learned from, where the recipe holds some out."""
+        """The frames that no pass has learned from, where the recipe holds some out."""
         held_out = self.bench.held_out
         return (self._source() if held_out is None else held_out.frames).select(MOST)
 

@@ -54,7 +54,7 @@ class Compilation:
         encodings: what was known before calibration.
         trials: what the recipe tried.
         search_passes: what a search for widths cost, in runs of the network for each calibration frame.
-        judges: the frames that the recipe held out; ``None`` where it tried nothing.
+        judges: the frames that the recipe held out, all where it tried nothing; ``None`` without any.
         imported: the network as it stood in the model file.
         findings: why the worst layers lose accuracy.
     """
@@ -251,7 +251,7 @@ class Compilation:
         return self.source
 
     def measured_frames(self) -> DataSource:
-        """The frames that errors are measured on: none that were learned from, where there are others."""
+        """The frames that errors are measured on: none that passes learned from, where there are others."""
         assert self.source is not None  # noqa: S101 - the caller checks
         return (self.judges or self.source).select(self.options.measure_frames)
 

@@ -300,12 +300,18 @@ def test_both_float_networks_are_in_the_output_where_conditioning_changed_one(
         assert (tmp_path / str(differs) / "conditioned.onnx").exists() is differs
 
 
-def test_frames_are_held_out_only_when_something_is_tried(registry: Registry) -> None:
+def test_frames_are_held_out_from_passes_when_something_is_tried_and_from_calibrators_never(
+    registry: Registry,
+) -> None:
     tried = compilation(registry, f"{USE}; try weights shake")
     plain = compilation(registry, USE)
+    assert tried.judges is not None
+    assert plain.judges is not None
+    assert (tried.judges.count, plain.judges.count) == (5, 20)
     assert tried.collected is not None
     assert plain.collected is not None
-    assert (tried.collected.frames, plain.collected.frames) == (15, 20)
+    assert (tried.collected.frames, plain.collected.frames) == (20, 20)
+    assert tried.ranges == plain.ranges
 
 
 @pytest.mark.parametrize(("count", "held"), [(9, None), (10, 2), (100, 25), (1000, 32)])
