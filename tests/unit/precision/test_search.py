@@ -54,7 +54,7 @@ class JumpingOracle(DearOracle):
 
 
 class LearningOracle(DearOracle):
-    """The first sensitivities take 12 runs, and so do plans of the front; others that are finished take 2."""
+    """The first sensitivities take 16 runs, and so do plans of the front; others that are finished take 2."""
 
     def __init__(self, problem: PrecisionProblem) -> None:
         super().__init__(problem)
@@ -63,7 +63,7 @@ class LearningOracle(DearOracle):
 
     def sensitivities(self, around: PrecisionPlan | None = None) -> Sensitivities:
         """See `Oracle.sensitivities`."""
-        self._passes = max(self._passes, 12)
+        self._passes = max(self._passes, 16)
         return super().sensitivities(around)
 
     def error(self, plan: PrecisionPlan) -> float:
@@ -74,7 +74,7 @@ class LearningOracle(DearOracle):
 
     def measured(self, plan: PrecisionPlan) -> float:
         """See `Oracle.measured`."""
-        self._passes += 12 if any(plan.same_widths(other) for other in self.front) else 2
+        self._passes += 16 if any(plan.same_widths(other) for other in self.front) else 2
         self.finished.append(plan)
         return DearOracle.error(self, plan)
 

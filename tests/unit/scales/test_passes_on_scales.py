@@ -372,7 +372,9 @@ def chosen(
 
 
 @pytest.mark.parametrize("name", ["choose-ranges", "joint-scales"])
-def test_what_is_known_of_other_plans_saves_runs_and_changes_nothing(name: str, demo: CompileResult) -> None:
+def test_what_is_known_of_other_plans_saves_runs_and_leads_to_the_same(
+    name: str, demo: CompileResult
+) -> None:
     narrow = dict.fromkeys(demo.plan.activations, 8)
     plans = [{**narrow, **dict.fromkeys(list(narrow)[at::3], 16)} for at in range(3)]
     known: dict[object, object] = {}
