@@ -266,7 +266,7 @@ class Workbench:
         return self.compilation.device_of(base.placement)
 
     def error(self, attempt: Attempt) -> float:
-        """Noise by signal of the outputs over the held-out frames, in exact execution, the mean over outputs.
+        """Noise by signal over the held-out frames in exact execution, the geometric mean over outputs.
 
         Raises:
             DataError: when there are no frames.

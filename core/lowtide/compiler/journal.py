@@ -26,6 +26,7 @@ class Journal:
     file: Path | None
     diagnostics: Diagnostics
     _found: dict[str, float | str] | None = attrs.field(default=None, init=False)
+    _cut_off: bool = attrs.field(default=False, init=False)
 
     def number(self, key: str) -> float | None:
         """The number of a key, if it is known."""
@@ -57,7 +58,9 @@ class Journal:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, value]) + "\n")
+                # What an interrupt cut off is a line of its own, which the next reader leaves out.
+                file.write("\n" * self._cut_off + json.dumps([key, value]) + "\n")
+            self._cut_off = False
         except OSError as error:
             self.diagnostics.warning(
                 "LT763",
@@ -78,12 +81,14 @@ class Journal:
         if self.file is None:
             return []
         try:
-            return self.file.read_text("utf-8", errors="replace").splitlines()
+            text = self.file.read_text("utf-8", errors="replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             self._damaged(str(error.strerror))
             return []
+        self._cut_off = bool(text) and not text.endswith("\n")
+        return text.splitlines()
 
     def _read(self, line: str) -> None:
         """A line that was cut off by an interrupt, or damaged, counts as not written."""

@@ -22,7 +22,7 @@ from lowtide.compiler.run import session_of
 from lowtide.compiler.trials import Trial, grouped, improved
 from lowtide.data import DataSource
 from lowtide.errors import DataError
-from lowtide.ir import Array, Graph, print_graph
+from lowtide.ir import Array, print_graph
 from lowtide.measure import judged
 from lowtide.precision import Oracle, PrecisionPlan, PrecisionProblem, Sensitivities, widest_plan
 from lowtide.runtime import WORKERS, Runner, Session, in_flight, to_model
@@ -37,7 +37,7 @@ R = TypeVar("R")
 SWEEP = 4.0
 """What a round of sensitivities may cost in runs of the network for each calibration frame."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the entries of journals change their meaning."""
 
 
@@ -147,6 +147,8 @@ class MeasuringOracle(Oracle):
             self._spend(held_out.runs - compared)
         self._spend(self._since(runs))
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
+        if attempt.settings != (self._settled or (narrow.settings,))[0]:
+            self._finished.clear()
         self._settled = attempt.settings, [*conditioned, *trials]
         self._finished[digest_of(plan)] = attempt, self._settled[1]
         if self._ground is not None and self._ground.settings != attempt.settings:
@@ -242,7 +244,7 @@ class MeasuringOracle(Oracle):
             wide = self.bench.quantize(attempt.base, settings, self.wide)
             self._spend(self._since(before))
             mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
-            journal = Journal(self._journal_file(narrow.graph, wide.graph), self.c.diagnostics)
+            journal = Journal(self._journal_file(narrow, wide), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
             self._ground = _Ground(narrow.settings, mixture, items, journal, self._swept(items))
         return self._ground
@@ -255,14 +257,18 @@ class MeasuringOracle(Oracle):
                 attempt = self.bench.extend(attempt, group[0].text)
         return attempt
 
-    def _journal_file(self, narrow: Graph, wide: Graph) -> Path | None:
+    def _journal_file(self, narrow: Attempt, wide: Attempt) -> Path | None:
         cache = self.c.request.cache
-        # Finished networks are measured on other frames than widths where an option says so.
-        searched, every = self._search_frames().fingerprint(), self._source().fingerprint()
-        if cache is None or searched is None or every is None:
+        # Finished networks are measured on other frames than widths where an option says so, and which
+        # frames passes learn from depends on whether the recipe tries anything.
+        sources = (self._search_frames(), self._judges(), self._source())
+        prints = [found for source in sources if (found := source.fingerprint()) is not None]
+        if cache is None or len(prints) < len(sources):
             return None
-        graphs = (print_graph(graph) for graph in (self.c.prepared, narrow, wide))
-        key = _digest("\n".join((str(FORMAT), VERSION, searched, every, *graphs)))
+        graphs = (print_graph(graph) for graph in (self.c.prepared, narrow.graph, wide.graph))
+        device = self.bench.device(narrow.base)
+        rounding = f"{device.profile} {sorted(device.on_host)}"
+        key = _digest("\n".join((str(FORMAT), VERSION, *prints, rounding, *graphs)))
         return cache.folder / "search" / key[:2] / f"{key}.jsonl"
 
     # --- runs ---

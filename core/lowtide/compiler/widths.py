@@ -12,7 +12,7 @@ from lowtide.compiler.attempt import Workbench
 from lowtide.compiler.goal import FigureGoal
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe
-from lowtide.errors import OptionError, PluginError, UnsupportedByTargetError
+from lowtide.errors import LowtideError, OptionError, PluginError, UnsupportedByTargetError
 from lowtide.latency import LatencyProblem, ModelCosts, latency_model
 from lowtide.passes import parse_configured
 from lowtide.plugin import StrategySpec
@@ -88,10 +88,17 @@ def choose(c: Compilation, problem: PrecisionProblem) -> PrecisionPlan:
     strategy: PrecisionStrategy = parse_configured(options.chosen_strategy, registry, StrategySpec)
     owner = registry.provider(registry.get(StrategySpec, strategy.name))
     provider = f"the strategy {options.chosen_strategy} of {owner}"
-    plan = strategy.plan(problem)
+    try:
+        plan = strategy.plan(problem)
+    except LowtideError:
+        raise
+    except Exception as error:
+        raise PluginError(f"it failed: {type(error).__name__}: {error}", place=provider) from error
     if not isinstance(plan, PrecisionPlan):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
         raise PluginError(f"should return a PrecisionPlan, found {plan!r}", place=provider)
-    check_choice(plan, problem, provider)
+    # A budget steers the search for the front, whose points may lie beyond it.
+    bound = problem if options.front_point is None else attrs.evolve(problem, budget=None)
+    check_choice(plan, bound, provider)
     known = with_known(c, plan)
     if known is not plan:
         check_plan(known, problem, c.encodings.origin)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import attrs
 
+from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Graph
 from lowtide.latency.work import LayerWork, layer_works
 from lowtide.precision import PrecisionPlan
@@ -107,16 +109,57 @@ class LatencyModel(abc.ABC):
         del problem
         return 0.0
 
+    def checked_ms(
+        self, layer: LayerWork, in_bits: Mapping[str, int], out_bits: int, weight_bits: int
+    ) -> LayerCost:
+        """The same as `layer_ms`, for whoever adds it to others.
+
+        Raises:
+            PluginError: naming the model and the layer, when it fails or gives no finite time for that layer.
+        """
+        place = f"latency model {self.name}, layer {layer.name}"
+        try:
+            found: object = self.layer_ms(layer, in_bits, out_bits, weight_bits)
+        except LowtideError:
+            raise
+        except Exception as error:
+            raise PluginError(f"it failed: {type(error).__name__}: {error}", place=place) from error
+        if not isinstance(found, LayerCost):
+            raise PluginError(f"layer_ms should return a LayerCost, found {found!r}", place=place)
+        if found.layer != layer.name:
+            raise PluginError(f"the cost is said to be that of {found.layer}", place=place)
+        _check_time(found.ms, place)
+        return found
+
+    def checked_call_ms(self, problem: LatencyProblem) -> float:
+        """The same as `call_ms`.
+
+        Raises:
+            PluginError: naming the model, when it fails or gives no finite time.
+        """
+        place = f"latency model {self.name}, call_ms"
+        try:
+            found = self.call_ms(problem)
+        except LowtideError:
+            raise
+        except Exception as error:
+            raise PluginError(f"it failed: {type(error).__name__}: {error}", place=place) from error
+        _check_time(found, place)
+        return found
+
     def layer_costs(self, problem: LatencyProblem, plan: PrecisionPlan) -> LatencyTable:
         """The cost of every layer and their sum.
 
         Args:
             problem: the network.
             plan: the widths; a tensor that is not in it has no codes.
+
+        Raises:
+            PluginError: see `checked_ms`.
         """
         activations, weights = plan.activations, plan.weights
         costs = tuple(
-            self.layer_ms(
+            self.checked_ms(
                 work,
                 {tensor.name: activations.get(tensor.name, tensor.bits) for tensor in work.inputs},
                 max(activations.get(tensor.name, tensor.bits) for tensor in work.outputs),
@@ -124,7 +167,12 @@ class LatencyModel(abc.ABC):
             )
             for name, work in problem.works.items()
         )
-        call = self.call_ms(problem)
+        call = self.checked_call_ms(problem)
         stated = problem.target.latency.stated_error if problem.target.latency else None
         total = sum(cost.ms for cost in costs) + call
         return LatencyTable(layers=costs, call_ms=call, total_ms=total, stated_error=stated)
+
+
+def _check_time(ms: object, place: str) -> None:
+    if not (isinstance(ms, (int, float)) and math.isfinite(ms) and ms >= 0):
+        raise PluginError(f"expected a finite time of at least 0 ms, found {ms!r}", place=place)

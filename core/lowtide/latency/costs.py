@@ -17,7 +17,7 @@ class ModelCosts(Costs):
     def __init__(self, model: LatencyModel, problem: LatencyProblem) -> None:
         self.model = model
         self.problem = problem
-        self._call_ms = model.call_ms(problem)
+        self._call_ms = model.checked_call_ms(problem)
         self._known: dict[tuple[str, tuple[int, ...], int, int], float] = {}
 
     def ms(self, plan: PrecisionPlan) -> float:
@@ -37,7 +37,7 @@ class ModelCosts(Costs):
         key = (layer, read, written, weights)
         if key not in self._known:
             bits = dict(zip((tensor.name for tensor in work.inputs), read, strict=True))
-            self._known[key] = self.model.layer_ms(work, bits, written, weights).ms
+            self._known[key] = self.model.checked_ms(work, bits, written, weights).ms
         return self._known[key]
 
     @property

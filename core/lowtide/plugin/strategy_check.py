@@ -8,7 +8,7 @@ from typing import cast
 import attrs
 
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import PluginError, QuantizationError
+from lowtide.errors import LowtideError, PluginError, QuantizationError
 from lowtide.ir import Graph, layers, parse_graph, print_graph
 from lowtide.latency import LatencyProblem, ModelCosts, latency_model
 from lowtide.options import CompileOptions
@@ -57,14 +57,14 @@ def check_strategy(
         graph: a prepared float network; a small one by default, with a sum and a concatenation.
 
     Raises:
-        PluginError: when the plan is none, breaks a rule of the device, exceeds a budget, is another one the
-            second time, or when the strategy changes the network.
+        PluginError: when the strategy fails, the plan is none, breaks a rule of the device, exceeds a budget,
+            is another one the second time, or when the strategy changes the network.
         UnsupportedByTargetError: when the device has no latency model.
     """
     where = f"strategy {strategy.name}"
     for problem in problems(target, registry, parse_graph(NETWORK) if graph is None else graph):
         before = print_graph(problem.graph)
-        first, second = (cast("object", strategy.plan(problem)) for _ in range(2))
+        first, second = (_asked(strategy, problem, where) for _ in range(2))
         if not isinstance(first, PrecisionPlan) or not isinstance(second, PrecisionPlan):
             raise PluginError(f"plan should return a PrecisionPlan, found {first!r}", place=where)
         if print_graph(problem.graph) != before:
@@ -77,9 +77,20 @@ def check_strategy(
             raise PluginError("a second call gives another plan", place=where)
 
 
-def problems(target: str, registry: Registry, graph: Graph) -> Sequence[PrecisionProblem]:
+def _asked(strategy: PrecisionStrategy, problem: PrecisionProblem, where: str) -> object:
+    try:
+        return cast("object", strategy.plan(problem))
+    except LowtideError:
+        raise
+    except Exception as error:
+        raise PluginError(f"plan failed: {type(error).__name__}: {error}", place=where) from error
+
+
+def problems(
+    target: str, registry: Registry, graph: Graph, options: CompileOptions | None = None
+) -> Sequence[PrecisionProblem]:
     """The same network under several budgets, from that of 8 bits to one that holds everything."""
-    device, options = load_target(target, registry), CompileOptions()
+    device, options = load_target(target, registry), options or CompileOptions()
     placement = place(graph, device, options, Diagnostics())
     costs = ModelCosts(latency_model(device, registry), LatencyProblem(graph, device, placement))
     plain = PrecisionProblem(

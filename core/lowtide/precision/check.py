@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
-from lowtide.errors import QuantizationError
+import numpy as np
+
+from lowtide.errors import QuantizationError, nearest
 from lowtide.ir import Layer, layers
 from lowtide.precision.api import PrecisionPlan, PrecisionProblem
 from lowtide.precision.classes import PrecisionClass
@@ -66,6 +69,7 @@ def check_plan(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) ->
         QuantizationError: naming who made the plan, the class or layer, and the rule it breaks.
     """
     allowed = problem.target.bits
+    _check_names(plan, problem, provider)
     for group in problem.classes:
         widths = {plan.activations.get(tensor) for tensor in group.tensors}
         if len(widths) > 1:
@@ -85,6 +89,33 @@ def check_plan(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) ->
                 f"{provider} gives parameters {plan.weights.get(layer.name)} bits, the device has {allowed}",
                 place=layer.name,
             )
+
+
+def _check_names(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) -> None:
+    """Check that a plan has a width for everything, and for nothing else, and that widths are numbers."""
+    uniform = problem.uniform(problem.options.tensor_bits)
+    kinds = {
+        "activations": (plan.activations, uniform.activations),
+        "weights": (plan.weights, uniform.weights),
+    }
+    for kind, (widths, wanted) in kinds.items():
+        missing = next((name for name in wanted if name not in widths), None)
+        if missing is not None:
+            raise QuantizationError(
+                f"{provider} gives no width in {kind}",
+                place=missing,
+                hint="start from problem.uniform(8) and change what should be wider",
+            )
+        unknown = next((name for name in widths if name not in wanted), None)
+        if unknown is not None:
+            raise QuantizationError(
+                f"{provider} gives a width in {kind} to what has none",
+                place=unknown,
+                hint=nearest(unknown, wanted),
+            )
+        for name, bits in widths.items():
+            if not isinstance(cast("object", bits), (int, np.integer)):
+                raise QuantizationError(f"{provider} gives {bits!r} bits, expected an int", place=name)
 
 
 def check_choice(plan: PrecisionPlan, problem: PrecisionProblem, provider: str) -> None:

@@ -152,7 +152,7 @@ def merge_chain(chain: Iterable[Document]) -> Table:
 
     Tables merge key by key and the later document wins; the constraints of an operator and the notes are
     added to what is inherited; scale types that one document refuses are removed from the rules of those
-    before, and the reverse.
+    before, and the reverse; another latency model starts without the options of the one before.
 
     Raises:
         TargetError: when something is removed that is not there.
@@ -162,6 +162,7 @@ def merge_chain(chain: Iterable[Document]) -> Table:
         own = {key: entry for key, entry in document.table.items() if key not in OWN_KEYS}
         _remove_operators(merged, document)
         _settle_scale_types(merged, own)
+        _forget_latency(merged, own)
         operators = own.pop("operators", {})
         notes = own.pop("notes", [])
         merged = _merged(merged, own)
@@ -201,6 +202,17 @@ def _settle_scale_types(merged: Table, own: Table) -> None:
         chosen, inherited = as_table(own.get(one)), as_table(merged.get(other))
         if chosen is not None and inherited is not None:
             merged[other] = {key: entry for key, entry in inherited.items() if key not in chosen}
+
+
+def _forget_latency(merged: Table, own: Table) -> None:
+    """Options are those of a model, and the error that is stated belongs to the options."""
+    inherited, latency = as_table(merged.get("latency")), as_table(own.get("latency"))
+    if inherited is None or latency is None:
+        return
+    dropped = {"stated_error"} if {"model", "options"} & latency.keys() else set[str]()
+    if latency.get("model", inherited.get("model")) != inherited.get("model"):
+        dropped.add("options")
+    merged["latency"] = {key: entry for key, entry in inherited.items() if key not in dropped}
 
 
 def _merge_operators(base: object, child: object, document: Document) -> object:

@@ -8,6 +8,7 @@ import attrs
 
 from lowtide.errors import DataError, OptionError
 from lowtide.precision import (
+    WIDE,
     Budget,
     Costs,
     Oracle,
@@ -47,20 +48,21 @@ class Automatic(PrecisionStrategy):
         listed = Manual().plan(problem)
         forced = attrs.evolve(listed, reasons={})
         budget, number = problem.budget, problem.options.front_point
-        if budget is not None and number is None:
+        if budget is not None:
             _check_listed(problem, costs.ms(forced), budget)
         if budget is not None and number is None and problem.goal is None:
             widest = widest_plan(problem)
             if budget.holds(costs.ms(widest)):
                 everything = {
-                    group.name: f"16 bit because all fits into {budget.text}" for group in problem.classes
+                    group.name: f"16 bit because all fits into {budget.text}"
+                    for group in problem.classes
+                    if widest.activations[group.name] == WIDE
                 }
-                return attrs.evolve(widest, reasons=everything)
+                return attrs.evolve(widest, reasons={**everything, **listed.reasons})
         search = Search(problem, costs, oracle, forced)
-        why: dict[str, str] = {}
         try:
             if number is not None:
-                search.front_point(number, problem.goal, budget)
+                search.front_point(number, budget)
             elif problem.goal is not None:
                 search.for_goal(problem.goal, budget)
             elif budget is not None:

@@ -31,6 +31,9 @@ GAP = 1e-4
 ROUNDS = 3
 """How often the program is solved anew with what each width is worth beside those of the last solution."""
 
+TOGETHER = 10
+"""Of a layer between more classes, widths that cost nothing are left out: each doubles the terms."""
+
 FRUGAL = 1e-6
 """What 16 bits everywhere weigh beside the error of 8 bits: of equally good plans the faster is taken."""
 
@@ -153,6 +156,8 @@ class Choice:
         )
 
     def _solve(self, worth: Array, added_ms: float) -> Array | None:
+        if not (self._terms or self.dragged):  # nothing that can be chosen costs anything
+            return self.lowest.astype(int)
         # Takes long to import, and few compiles need it.
         optimize: Any = importlib.import_module("scipy.optimize")
         sparse: Any = importlib.import_module("scipy.sparse")
@@ -205,22 +210,30 @@ class Choice:
         names: list[Name] = [("activations", group) for group in groups]
         if ("weights", layer.name) in self._number:
             names.append(("weights", layer.name))
+        if len(names) > TOGETHER:
+            names = [name for name in names if self._matters(layer, name, names)]
         costs: dict[tuple[int, ...], float] = {}
         for states in itertools.product((0, 1), repeat=len(names)):
             wide = {name for name, state in zip(names, states, strict=True) if state}
             if self._weight_bits(layer.name, layer, wide) == NARROW and self._drags(layer, wide):
                 continue
-            widths = {
-                name: WIDE if ("activations", self._groups[name].name) in wide else NARROW
-                for name in read
-                if name in self._groups
-            }
-            costs[states] = self._layer_ms(layer, widths, wide)
+            costs[states] = self._layer_ms(layer, wide)
         least = costs[(0,) * len(names)]
         variables = tuple(self._number[name] for name in names)
         return _Term(variables, {states: ms - least for states, ms in costs.items()})
 
-    def _layer_ms(self, layer: Layer, widths: Mapping[str, int], wide: set[Name]) -> float:
+    def _matters(self, layer: Layer, name: Name, names: Sequence[Name]) -> bool:
+        """Whether a width costs anything, be the others 8 or 16 bits."""
+        others = set(names) - {name}
+        alone = self._layer_ms(layer, {name}) - self._layer_ms(layer, set())
+        return bool(alone or self._layer_ms(layer, {*others, name}) - self._layer_ms(layer, others))
+
+    def _layer_ms(self, layer: Layer, wide: set[Name]) -> float:
+        widths = {
+            value.name: WIDE if ("activations", self._groups[value.name].name) in wide else NARROW
+            for value in (*layer.inputs, *layer.outputs)
+            if value.name in self._groups
+        }
         return self.costs.layer_ms(layer.name, widths, self._weight_bits(layer.name, layer, wide))
 
     def _weight_bits(self, name: str, layer: Layer, wide: set[Name]) -> int:

@@ -143,16 +143,13 @@ class Search:
             self._between(goal, ordered[high - 1].ms, ordered[high].ms)
         self._finish(self.best)
 
-    def front_point(self, number: int, goal: Goal | None, budget: Budget | None) -> None:
+    def front_point(self, number: int, budget: Budget | None) -> None:
         """Take a point of the front of the same search without this wish, counted from 1.
 
         Raises:
             OptionError: when the front is shorter.
         """
-        if goal is not None:
-            self.for_goal(goal, budget)
-        else:
-            self.under_budget(budget or self._middle)
+        self.under_budget(budget or self._middle)
         front = self.front()
         if number > len(front):
             raise OptionError(f"the front has {len(front)} points, found {number}", place="front_point")

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import attrs
 
-from lowtide.ir import layers
 from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
 
 
@@ -18,9 +17,4 @@ class Uniform(PrecisionStrategy):
 
     def plan(self, problem: PrecisionProblem) -> PrecisionPlan:
         """See `PrecisionStrategy.plan`."""
-        bits = problem.options.tensor_bits
-        on_device = [layer for layer in layers(problem.graph) if problem.placement.on_accelerator(layer.name)]
-        return PrecisionPlan(
-            activations={tensor: bits for group in problem.classes for tensor in group.tensors},
-            weights={layer.name: bits for layer in on_device},
-        )
+        return problem.uniform(problem.options.tensor_bits)

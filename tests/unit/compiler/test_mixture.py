@@ -125,6 +125,8 @@ def test_a_journal_finds_its_entries_again(tmp_path: Path) -> None:
     assert found.tolist() == vector.tolist()
     assert second.number("cut o") is None
     assert [entry.code for entry in diagnostics] == ["LT764"]
+    second.put("four", 0.125)
+    assert Journal(file, Diagnostics()).number("four") == 0.125
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '["a", true]', '["a"]', "7", "nonsense"])

@@ -15,6 +15,7 @@ from lowtide.latency import (
     LatencyTable,
     LayerCost,
     LayerWork,
+    ModelCosts,
     estimate,
     latency_model,
     plan_of_codes,
@@ -82,6 +83,10 @@ class Wrong(Roofline):
 
     def layer_ms(self, layer: LayerWork, in_bits: object, out_bits: int, weight_bits: int) -> LayerCost:
         del in_bits
+        if self.what == "failing":
+            raise ZeroDivisionError("by 0")
+        if self.what == "none":
+            return None  # type: ignore[return-value]  # what it is checked for
         ms = {"negative": -1.0, "endless": float("inf"), "cheaper": 1.0 / out_bits}.get(self.what, 1.0)
         name = "another" if self.what == "name" else layer.name
         return LayerCost(layer=name, ms=ms, bound="compute", macs=weight_bits, bytes=0)
@@ -96,10 +101,12 @@ class Wrong(Roofline):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("negative", "should be a finite time, found -1.0"),
-        ("endless", "should be a finite time, found inf"),
+        ("negative", "expected a finite time of at least 0 ms, found -1.0"),
+        ("endless", "a finite time of at least 0 ms, found inf"),
         ("cheaper", "is faster with input, output and parameters of"),
         ("name", "is said to be that of another"),
+        ("failing", "latency model roofline, layer .*: it failed: ZeroDivisionError: by 0"),
+        ("none", "should return a LayerCost, found None"),
         ("sum", "is not the sum of the layers"),
         ("missing", "every layer once, in executable order"),
     ],
@@ -108,6 +115,17 @@ def test_a_model_that_breaks_its_contract_is_found(what: str, message: str) -> N
     wrong = Wrong(**{**attrs.asdict(ROUND), "what": what})
     with pytest.raises(PluginError, match=message):
         check_latency_model(wrong, whole("am68a"))
+
+
+@pytest.mark.parametrize("what", ["negative", "endless", "name", "failing", "none"])
+def test_a_wrong_cost_goes_into_no_sum(what: str) -> None:
+    wrong = Wrong(**{**attrs.asdict(ROUND), "what": what})
+    found = whole("am68a")
+    plan = uniform_plan(found.graph, found.target, found.placement, 8)
+    with pytest.raises(PluginError, match="latency model roofline, layer "):
+        wrong.layer_costs(found, plan)
+    with pytest.raises(PluginError, match="latency model roofline, layer "):
+        ModelCosts(wrong, found).ms(plan)
 
 
 # --- what bounds a layer ---

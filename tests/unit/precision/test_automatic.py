@@ -285,6 +285,45 @@ def test_layers_that_are_listed_are_wide_in_any_case(factor: float) -> None:
     assert "is listed" in reason
 
 
+@pytest.mark.parametrize("names", ["stem/relu6", "stem/relu6, logits"])
+def test_points_beyond_the_budget_can_be_taken_and_listed_layers_count(
+    mixed: lowtide.CompileResult, factor: float, names: str
+) -> None:
+    numbers = [point.number for point in mixed.report.front if point.number is not None]
+    last = compiled(mixed_precision_factor=factor, front_point=max(numbers))
+    assert ms(last) > ms(mixed)
+    with pytest.raises(OptionError, match="the layers that are listed take"):
+        compiled(
+            frames=4, mixed_precision_factor=1.0001, front_point=1, output_feature_16bit_names_list=names
+        )
+
+
+def test_what_was_measured_under_another_rounding_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    def run(folder: str, **options: object) -> lowtide.CompileResult:
+        return lowtide.compile(
+            MODEL,
+            target="tda4vm",
+            data=str(CALIBRATION),
+            frames=12,
+            options={"mixed_precision_factor": 1.1, "recipe": "use calibrator minmax", **options},
+            cache=StatisticsCache(tmp_path / folder),
+        )
+
+    alone = run("one", arithmetic="shift")
+    run("two", arithmetic="multiplier")
+    after = run("two", arithmetic="shift")
+    assert after.report.front == alone.report.front
+
+
+def test_all_fits_is_said_of_what_has_16_bits_only() -> None:
+    result = compiled(mixed_precision_factor=4, output_feature_16bit_names_list="stem/relu6")
+    for layer in result.report.layers:
+        assert ("16 bit" in layer.width_reason) == (16 in (layer.bits, layer.weight_bits))
+    assert "is listed" in next(
+        layer.width_reason for layer in result.report.layers if layer.name == "stem/relu6"
+    )
+
+
 def test_an_interrupt_ends_the_search_with_the_best_so_far(
     monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import attrs
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide.ir import layers, parse_graph
+from lowtide.latency import ModelCosts
+from lowtide.options import CompileOptions
 from lowtide.plugin import discover
 from lowtide.plugin.strategy_check import NETWORK, problems
 from lowtide.precision import (
@@ -115,6 +118,47 @@ def test_what_is_forced_stays_and_a_budget_below_it_has_no_plan() -> None:
     found = choice.best(noise_of([0.0] * 12), WIDEST_MS)
     assert found is not None
     assert found.same_widths(forced)
+
+
+def test_where_nothing_can_be_chosen_8_bits_are_the_plan() -> None:
+    graph = parse_graph(
+        """graph "moved" {
+  input %x: float32[1, 2, 4]
+  const %s: int64[2] = [1, 8]
+  %y: float32[1, 8] = Reshape(%x, %s)
+  return %y
+}"""
+    )
+    problem = problems("tda4vm", discover(), graph)[0]
+    assert problem.costs is not None
+    found = Choice(problem, problem.costs, problem.uniform(8)).best(Sensitivities({}, {}), 1.0)
+    assert found is not None
+    assert found.same_widths(problem.uniform(8))
+
+
+def test_a_host_layer_between_many_classes_has_no_term_for_each_combination() -> None:
+    count, asked = 24, []
+    names = [f"%r{at}" for at in range(count)]
+    made = "".join(f"  {name}: float32[1, 4, 4, 4] = Relu(%x)\n" for name in names)
+    graph = parse_graph(
+        f"""graph "many" {{
+  input %x: float32[1, 4, 4, 4]
+{made}  %y: float32[1, {4 * count}, 4, 4] = Concat({", ".join(names)}) {{axis=1}}
+  return %y
+}}"""
+    )
+    problem = problems("tda4vm", discover(), graph, CompileOptions(deny_list_layer_type=("Concat",)))[0]
+
+    class Counted(ModelCosts):
+        def layer_ms(self, layer: str, activations: Mapping[str, int], weights: int) -> float:
+            asked.append(layer)
+            return super().layer_ms(layer, activations, weights)
+
+    assert isinstance(problem.costs, ModelCosts)
+    costs = Counted(problem.costs.model, problem.costs.problem)
+    found = Choice(problem, costs, problem.uniform(8)).best(Sensitivities({}, {}), 2 * costs.narrow_ms)
+    assert found is not None
+    assert asked.count("y") < 5 * count
 
 
 def test_swaps_find_what_errors_do_together() -> None:

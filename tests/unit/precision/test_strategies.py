@@ -41,6 +41,14 @@ class _Broken(PrecisionStrategy):
                 return attrs.evolve(plan, weights={**plan.weights, "a": 8 * (1 + len(self.calls) % 2)})
             case "changing":
                 _rename(problem.graph)
+            case "failing":
+                raise ZeroDivisionError("by 0")
+            case "empty":
+                return PrecisionPlan({}, {})
+            case "more":
+                return attrs.evolve(plan, weights={**plan.weights, "aa": 8})
+            case "fraction":
+                return attrs.evolve(plan, weights=dict.fromkeys(plan.weights, 8.0))  # type: ignore[arg-type]  # as above
         return plan
 
 
@@ -58,6 +66,10 @@ def test_built_in_strategies_keep_the_contract(strategy: PrecisionStrategy, targ
     ("how", "message"),
     [
         ("none", "found None"),
+        ("failing", "strategy broken: plan failed: ZeroDivisionError: by 0"),
+        ("empty", "x: it gives no width in activations.*start from problem.uniform"),
+        ("more", "aa: it gives a width in weights to what has none.*did you mean a"),
+        ("fraction", "it gives 8.0 bits, expected an int"),
         ("dear", "the budget is 1 x.*raise the budget"),
         ("split", "one class"),
         ("drag", "16-bit output has 16-bit parameters"),

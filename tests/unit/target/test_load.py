@@ -292,3 +292,26 @@ def test_a_missing_file_is_an_error_of_the_plugin(registry_of: RegistryOf) -> No
     registry.add(spec, Provider("gone", "1", "gone"))
     with pytest.raises(PluginError, match=r"gone\.toml cannot be read"):
         load_target("gone", registry)
+
+
+MODEL = "[latency]\nmodel = 'one'\nstated_error = 0.1\n[latency.options]\na = 1.0\nb = 2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "stated"),
+    [
+        ("[latency]\nmodel = 'two'\n[latency.options]\nc = 3.0\n", {"c": 3.0}, None),
+        ("[latency]\nmodel = 'two'\n", {}, None),
+        ("[latency.options]\na = 3.0\n", {"a": 3.0, "b": 2.0}, None),
+        ("[latency]\nstated_error = 0.2\n[latency.options]\na = 3.0\n", {"a": 3.0, "b": 2.0}, 0.2),
+        ("", {"a": 1.0, "b": 2.0}, 0.1),
+    ],
+)
+def test_another_latency_model_starts_without_options_and_other_options_without_a_stated_error(
+    registry_of: RegistryOf, text: str, options: dict[str, float], stated: float | None
+) -> None:
+    known = registry_of(middle=CHILD + MODEL, child="schema = 1\nextends = 'middle'\n" + text)
+    found = load_target("child", known).latency
+    assert found is not None
+    assert dict(found.options) == options
+    assert found.stated_error == stated
