@@ -177,7 +177,8 @@ class MeasuringOracle(Oracle):
         self.c.diagnostics.warning(
             "LT887",
             self.c.options.chosen_strategy,
-            "the search for widths was interrupted, and the best plan so far is taken",
+            "the search for widths was interrupted: the best plan that was measured so far is taken, and 8 "
+            "bits if there is none; a goal may be missed",
             "the same compile goes on from there, unless the cache is off",
         )
 

@@ -11,7 +11,7 @@ import attrs
 from lowtide.errors import OptionError, nearest
 from lowtide.ir import Layer, layers
 from lowtide.precision.api import PrecisionProblem
-from lowtide.precision.check import classes_of_tensors, refused_layers
+from lowtide.precision.check import classes_of_tensors, has_parameters, refused_layers
 from lowtide.precision.classes import PrecisionClass
 from lowtide.target import layer_names
 
@@ -105,7 +105,7 @@ class _Reader:
         """The layer or input that a name means, ``None`` where it may not have 16 bits."""
         if option == OUTPUTS and name in self.inputs and name in self.of_tensor:
             return name
-        hits = sorted(self.names.get(name, ()))
+        hits = [name] if name in self.layers else sorted(self.names.get(name, ()))
         wrong = self.wrong(option, name, hits)
         if wrong is None:
             return hits[0]
@@ -120,9 +120,12 @@ class _Reader:
         if len(hits) > 1:
             return f"{name!r} is part of {len(hits)} layers", f"name one: {', '.join(hits[:3])}"
         assignment = self.problem.placement.of(hits[0])
-        if assignment.device == "host":
+        # What a host layer gives has codes where the accelerator reads it.
+        if assignment.device == "host" and not (option == OUTPUTS and self.classes(hits[0])):
             message = f"{name!r} runs on the host, in float: {assignment.reason}"
             return message, f"leave it out; {nearest(name, self.legal(option))}"
+        if option == PARAMETERS and not has_parameters(self.layers[hits[0]]):
+            return f"{name!r} has no parameters", f"leave it out; {nearest(name, self.legal(option))}"
         if option == OUTPUTS and not self.classes(hits[0]):
             device = self.problem.target.name
             message = f"{name!r} gives float numbers on {device}: a wider output has no effect"
@@ -162,7 +165,11 @@ class _Reader:
             OUTPUTS: frozenset(
                 name for name in own if self.classes(name) and not any(self.refusals(OUTPUTS, name))
             ),
-            PARAMETERS: frozenset(name for name in own if not any(self.refusals(PARAMETERS, name))),
+            PARAMETERS: frozenset(
+                name
+                for name in own
+                if has_parameters(self.layers[name]) and not any(self.refusals(PARAMETERS, name))
+            ),
         }
 
     def legal(self, option: str) -> frozenset[str]:

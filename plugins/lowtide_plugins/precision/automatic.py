@@ -68,6 +68,7 @@ class Automatic(PrecisionStrategy):
             elif budget is not None:
                 search.under_budget(budget)
         except KeyboardInterrupt:
+            search.best = search.sure
             oracle.interrupted()
         why = {**reasons(problem, search.best, search.noise), **listed.reasons}
         return attrs.evolve(search.best, reasons=why, front=weighed(search))

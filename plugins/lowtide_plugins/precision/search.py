@@ -70,10 +70,11 @@ class Point:
 
 @attrs.define
 class Search:
-    """One search; `best` is what it would return if it were stopped now.
+    """One search; `best` is what it would return.
 
     Attributes:
         forced: what has 16 bits in any case.
+        sure: the best plan that was finished, or that meets the goal; `forced` until there is one.
         noise: what 8 bits cost, under what the recipe makes of the first plan.
         points: in the order in which they were measured.
         made: plans for the budget, in the order in which they are worth finishing.
@@ -87,6 +88,7 @@ class Search:
     forced: PrecisionPlan
     choice: Choice = attrs.field(init=False)
     best: PrecisionPlan = attrs.field(init=False)
+    sure: PrecisionPlan = attrs.field(init=False)
     noise: Sensitivities = attrs.field(init=False, factory=lambda: Sensitivities({}, {}))
     points: list[Point] = attrs.field(init=False, factory=list[Point])
     made: list[PrecisionPlan] = attrs.field(init=False, factory=list[PrecisionPlan])
@@ -95,7 +97,7 @@ class Search:
 
     def __attrs_post_init__(self) -> None:
         self.choice = Choice(self.problem, self.costs, self.forced)
-        self.best = self.forced
+        self.best = self.sure = self.forced
 
     # --- what is asked for ---
 
@@ -107,11 +109,12 @@ class Search:
         for plan in rivals:
             if budget.holds(self.costs.ms(plan)):
                 self._finish(plan)
+                self.sure = min(self._finished(budget), key=_by_error).plan
         for number, plan in enumerate(self._finalists(budget)):
             if number and not self._affords(MARGIN * self.dearest):
                 break
             self._finish(plan)
-            self.best = min(self._finished(budget), key=_by_error).plan
+            self.sure = self.best = min(self._finished(budget), key=_by_error).plan
             if not number:
                 self._grid(LIMIT)
         self._finish_front()
@@ -123,6 +126,9 @@ class Search:
         Raises:
             QuantizationError: when none does under the budget.
         """
+        # What the recipe makes of 8 bits, before it is settled for wider plans.
+        if goal.met(goal.figure(self.forced)):
+            return
         self._prepare(budget or self._middle)
         ordered = [point for point in self._grid() if budget is None or budget.holds(point.ms)]
         low, high = -1, len(ordered) - 1
@@ -134,11 +140,11 @@ class Search:
                 hint="lower the goal, raise the budget, or choose another recipe: see the accuracy levels",
             )
         while high - low > 1:
-            self.best = ordered[high].plan
+            self.sure = self.best = ordered[high].plan
             middle = (low + high) // 2
             met = goal.met(goal.figure(ordered[middle].plan))
             low, high = (low, middle) if met else (middle, high)
-        self.best = ordered[high].plan
+        self.sure = self.best = ordered[high].plan
         if high > 0:
             self._between(goal, ordered[high - 1].ms, ordered[high].ms)
         self._finish(self.best)
@@ -237,7 +243,7 @@ class Search:
             plan = self._best(self.noise, (low + high) / 2)
             ms = self.costs.ms(plan)
             if ms > low and goal.met(goal.figure(plan)):
-                self.best, high = plan, ms
+                self.best, self.sure, high = plan, plan, ms
             else:
                 low = (low + high) / 2
 

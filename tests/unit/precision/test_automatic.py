@@ -13,7 +13,6 @@ import pytest
 import lowtide
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.attempt import Attempt, Workbench
-from lowtide.compiler.mixture import Run
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.run import execute
 from lowtide.compiler.trials import Trial
@@ -324,23 +323,34 @@ def test_all_fits_is_said_of_what_has_16_bits_only() -> None:
     )
 
 
-def test_an_interrupt_ends_the_search_with_the_best_so_far(
-    monkeypatch: pytest.MonkeyPatch, factor: float
+@pytest.mark.parametrize("finished", [0, 1])
+def test_an_interrupt_ends_the_search_with_the_best_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch, factor: float, finished: int
 ) -> None:
-    rounds = 0
-    before = Run.__init__
+    left = finished
+    before = MeasuringOracle.measured
 
-    def interrupted(self: Run, *args: Any) -> None:
-        nonlocal rounds
-        rounds += 1
-        if rounds == 2:
-            raise KeyboardInterrupt
-        before(self, *args)
+    def interrupted(self: MeasuringOracle, plan: PrecisionPlan) -> float:
+        nonlocal left
+        if plan.same_widths(self.narrow) or left:
+            left -= not plan.same_widths(self.narrow)
+            return before(self, plan)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "__init__", interrupted)
+    monkeypatch.setattr(MeasuringOracle, "measured", interrupted)
     result = compiled(mixed_precision_factor=factor)
     assert "LT887" in {entry.code for entry in result.report.diagnostics}
-    assert {8, 16} <= {bits for pair in widths(result).values() for bits in pair}
+    (chosen,) = [point for point in result.report.front if point.chosen]
+    assert chosen.measured
+    measured = [point for point in result.report.front if point.measured]
+    assert chosen.error_db == max(point.error_db for point in measured)
+
+
+def test_a_goal_that_8_bits_meet_gives_8_bits(plain: lowtide.CompileResult) -> None:
+    reached = plain.report.outputs[0].sqnr_db
+    assert reached is not None
+    result = compiled(goal=f"sqnr>={reached - 0.01}")
+    assert widths(result) == widths(plain)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import lowtide
 from lowtide.errors import OptionError
+from lowtide.ir import parse_graph
+from lowtide.options import CompileOptions
 from lowtide.plugin import discover
+from lowtide.plugin.strategy_check import problems
+from lowtide.precision import read_lists
 from support import CALIBRATION, MODEL
 
 REGISTRY = discover()
@@ -72,9 +79,40 @@ def test_a_name_that_means_no_layer_is_refused_with_the_nearest(names: str, mess
             compiled(**{option: names})
 
 
-def test_a_layer_on_the_host_has_no_width() -> None:
+def test_a_layer_on_the_host_has_no_parameters_with_codes_but_what_it_gives_has() -> None:
+    denied = {"deny_list:layer_name": "stem"}
     with pytest.raises(OptionError, match="runs on the host"):
-        compiled(**{OUTPUTS: "stem", "deny_list:layer_name": "stem"})
+        compiled(**{PARAMETERS: "stem", **denied})
+    result = compiled(**{OUTPUTS: "stem", **denied})
+    assert result.placement.of("stem/relu6").device == "host"
+    assert result.plan.activations["stem/relu6"] == 16
+
+
+def test_the_options_file_gives_the_same_widths_where_layers_run_on_the_host(tmp_path: Path) -> None:
+    denied = {"deny_list:layer_name": "stem"}
+    wide = compiled(mixed_precision_factor=10, **denied)
+    written = json.loads((wide.save(tmp_path / "out") / "tidl_options.json").read_text("utf-8"))
+    again = compiled(**{key: written[f"advanced_options:{key}"] for key in (OUTPUTS, PARAMETERS)}, **denied)
+    assert again.plan.same_widths(wide.plan)
+
+
+def test_the_exact_name_of_a_layer_means_that_layer_alone() -> None:
+    graph = parse_graph(
+        """graph "two" {
+  input %x: float32[1, 4, 4, 4]
+  const %w: float32[4, 4, 1, 1] = fill(0.5)
+  %a: float32[1, 4, 4, 4] = Conv(%x, %w) at "net.onnx" nodes "a" tensors "a"
+  %b: float32[1, 4, 4, 4] = Relu(%a) at "net.onnx" nodes "a" tensors "b"
+  return %b
+}"""
+    )
+    asked = problems("tda4vm", REGISTRY, graph, CompileOptions(params_16bit_names_list=("a",)))[0]
+    assert read_lists(asked).parameters == {"a": "a"}
+
+
+def test_layers_without_parameters_have_none_to_raise() -> None:
+    with pytest.raises(OptionError, match=r"'head/pool' has no parameters.*leave it out"):
+        compiled(**{PARAMETERS: "head/pool"})
 
 
 def test_a_strategy_that_is_named_wins() -> None:

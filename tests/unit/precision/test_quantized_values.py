@@ -154,5 +154,5 @@ def test_a_forgotten_layer_is_named() -> None:
     asked = problem(parse_graph(TEXT))
     plan = REGISTRY.load(StrategySpec, "uniform")().plan(asked)
     forgotten = {name: bits for name, bits in plan.weights.items() if name != "m"}
-    with pytest.raises(QuantizationError, match="LT801 m: acme gives parameters None bits"):
+    with pytest.raises(QuantizationError, match="LT801 m: acme gives no width in weights"):
         check_plan(PrecisionPlan(plan.activations, forgotten), asked, "acme")
