@@ -11,7 +11,7 @@ import numpy as np
 from lowtide.exact.builder import Builder, limits
 from lowtide.ir import Array, Node
 from lowtide.quantize.numbers import bias_scales
-from lowtide.quantize.operands import MacOperands, by_output_channel
+from lowtide.quantize.operands import MacOperands, by_output_channel, output_channels
 
 PLANAR = 4
 """Axes of ``[N, C, H, W]``."""
@@ -47,7 +47,7 @@ class Product:
         source: the tensor with the codes of the activation, less the zero point.
         window: the lowest and highest of these; 0 lies between.
         weights: int64, in the layout of the node, less their zero point.
-        bias: int64 ``[C_out]`` in units of the accumulator.
+        bias: int64 ``[C_out]`` in units of the accumulator; of a MatMul, one for each column.
     """
 
     node: Node
@@ -76,13 +76,14 @@ def reach_of(node: Node, weights: Array, window: tuple[int, int]) -> Array:
     """The largest magnitude of any partial sum of every output channel, int64 ``[C_out]``.
 
     With activations from `low` to `high`, around 0, the sum of what is positive bounds it above and that of
-    what is negative below.
+    what is negative below. Where weights are several matrices, a column counts as far as it reaches in any.
     """
     rows: Array = by_output_channel(node, weights)
     positive, negative = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
     low, high = window
     reach: Array = np.maximum(positive * high - negative * low, negative * high - positive * low)
-    return reach
+    several = node.op == "MatMul" and weights.ndim > 2
+    return reach.reshape(-1, weights.shape[-1]).max(axis=0) if several else reach
 
 
 def product_of(node: Node, operands: MacOperands, source: str) -> Product:
@@ -93,11 +94,11 @@ def product_of(node: Node, operands: MacOperands, source: str) -> Product:
     assert weights.constant is not None  # noqa: S101 - weights are constant
     zero = weights.type.quant.zero_point[0]
     codes = weights.constant.array().astype(np.int64) - zero
-    return Product(node, source, limits(quant), codes, _bias(node, operands, codes))
+    return Product(node, source, limits(quant), codes, _bias(node, operands))
 
 
-def _bias(node: Node, operands: MacOperands, codes: Array) -> Array:
-    channels = len(by_output_channel(node, codes))
+def _bias(node: Node, operands: MacOperands) -> Array:
+    channels = output_channels(node, operands)
     bias = operands.bias
     if bias is None or bias.constant is None:
         return np.zeros(channels, np.int64)

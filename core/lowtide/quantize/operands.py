@@ -51,7 +51,7 @@ def mac_operands(node: Node) -> MacOperands | None:
 
 
 def output_channels(node: Node, operands: MacOperands) -> int:
-    """The number of output channels of a multiply-accumulate node."""
+    """The number of output channels of a multiply-accumulate node; columns of a MatMul, 1 of a vector."""
     return _channel_count(node, operands.weights)
 
 
@@ -87,7 +87,9 @@ def _channel_count(node: Node, weights: Value) -> int:
     axis = _channel_axis(node, weights)
     if axis is not None:
         return shape[axis]
-    return shape[1] * node.int_attribute("group", 1) if node.op == "ConvTranspose" else shape[-1]
+    if node.op == "ConvTranspose":
+        return shape[1] * node.int_attribute("group", 1)
+    return shape[-1] if len(shape) > 1 else 1
 
 
 def _is_channel_bias(node: Node, weights: Value, bias: Value) -> bool:

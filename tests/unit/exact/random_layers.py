@@ -78,7 +78,8 @@ class Making:
         if op.startswith("Conv"):
             attributes["group"] = group
         count = {"Conv": shape[0], "ConvTranspose": shape[1] * group, "Gemm": shape[0]}.get(op, shape[-1])
-        axis = {"Conv": 0, "ConvTranspose": 1 if group == 1 else None, "Gemm": 0}.get(op, 1)
+        last = 1 if len(shape) == 2 else None
+        axis = {"Conv": 0, "ConvTranspose": 1 if group == 1 else None, "Gemm": 0}.get(op, last)
         per_channel = axis is not None and self.draw(st.booleans())
         channels = count if per_channel else 1
         base = 2.0 ** self.draw(st.integers(-9, -4))
@@ -158,8 +159,9 @@ def layers(draw: st.DrawFn) -> tuple[Graph, str, int]:
     batch = draw(st.integers(1, 2))
     if op in {"Gemm", "MatMul"}:
         inputs, outputs = draw(st.sampled_from([1, 7, 64, 300, 700])), draw(st.integers(1, 9))
-        source = making.value((batch, inputs), wide[0])
-        shape = (outputs, inputs) if op == "Gemm" else (inputs, outputs)
+        lead = draw(st.sampled_from([(), (), (3,), (1, 2)])) if op == "MatMul" else ()
+        source = making.value((*draw(st.sampled_from([(), lead])), batch, inputs), wide[0])
+        shape = (outputs, inputs) if op == "Gemm" else (*lead, inputs, outputs)
         transposed: dict[str, int] = {"transB": 1} if op == "Gemm" else {}
         made = making.product(op, source, shape, wide[1], out_bits=wide[2], **transposed)
     else:
