@@ -17,7 +17,13 @@ from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
 from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
-from lowtide_plugins.weights.rows import NO_TWIN, as_rows, is_plain_product, original_weights
+from lowtide_plugins.weights.rows import (
+    NO_TWIN,
+    as_rows,
+    is_plain_product,
+    original_weights,
+    rows_objection,
+)
 from lowtide_plugins.weights.sequence import LayerSequence
 
 METHODS = ("sequential", "iterative")
@@ -183,8 +189,8 @@ def _objection(node: Node, reference: Graph) -> str | None:
     """Why a bias cannot be calibrated in closed form."""
     if node.op == "MatMul":
         return "MatMul has no bias operand."
-    if node.op == "ConvTranspose" or (node.op == "Conv" and node.value(1).type.rank != 4):
-        return f"{node.op} with weights of {node.value(1).type.rank} dimensions."
+    if (reason := rows_objection(node)) is not None:
+        return reason
     if node.op == "Gemm" and not is_plain_product(node):
         return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
     return None if original_weights(node, reference) is not None else NO_TWIN

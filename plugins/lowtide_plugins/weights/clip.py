@@ -14,7 +14,13 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import ceil_log2, quantize
 from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
 from lowtide.quantize.weights import requantize_bias
-from lowtide_plugins.weights.rows import as_rows, original_bias, original_weights
+from lowtide_plugins.weights.rows import (
+    NO_TWIN,
+    as_rows,
+    original_bias,
+    original_weights,
+    rows_objection,
+)
 from lowtide_plugins.weights.scales import ScaleChoice
 
 METHODS = ("vendor", "mse")
@@ -74,9 +80,11 @@ class ClipWeights(Pass):
             if operands is None or operands.weights.type.quant is None:
                 continue
             real = original_weights(node, ctx.reference)
-            if real is None or node.op == "ConvTranspose" or operands.weights.type.quant.bits != 8:
-                reason = "it would have to be a layer of the float network with 8-bit weights in rows."
-                refusals.append(Refusal(node.place, reason))
+            reason = rows_objection(node, sampled=False)
+            if (bits := operands.weights.type.quant.bits) != 8:
+                reason = f"its weights have {bits} bits; expected 8."
+            if reason is not None or real is None:
+                refusals.append(Refusal(node.place, reason or NO_TWIN))
                 continue
             scales = self._scales(node, operands, real, ctx)
             changed += _store(graph, node, operands, real, scales, ctx)

@@ -26,6 +26,7 @@ from lowtide_plugins.weights.rows import (
     is_plain_product,
     original_weights,
     row_scales,
+    rows_objection,
 )
 from lowtide_plugins.weights.scales import ScaleChoice
 from lowtide_plugins.weights.sequence import LayerSequence
@@ -148,9 +149,8 @@ class Reconstruct(Pass):
 
 def objection(node: Node, operands: MacOperands, reference: Graph, most: int) -> str | None:
     """Why the weights of a layer cannot be chosen by their products, ``None`` when they can."""
-    shape = operands.weights.type.static_shape
-    if node.op == "ConvTranspose" or (node.op == "Conv" and len(shape) != 4) or len(shape) not in {2, 4}:
-        return f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
+    if (reason := rows_objection(node)) is not None:
+        return reason
     if node.op == "Gemm" and not is_plain_product(node):
         return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
     if original_weights(node, reference) is None:
@@ -158,6 +158,7 @@ def objection(node: Node, operands: MacOperands, reference: Graph, most: int) ->
     quant = operands.weights.type.quant
     if quant is None:
         return "its weights are float."
+    shape = operands.weights.type.static_shape
     count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
     return None if count <= most else f"an output has {count} inputs; the limit is {most}."
 

@@ -13,7 +13,14 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide_plugins.weights.moments import second_moments
-from lowtide_plugins.weights.rows import NO_TWIN, as_rows, from_rows, original_weights, row_scales
+from lowtide_plugins.weights.rows import (
+    NO_TWIN,
+    as_rows,
+    from_rows,
+    original_weights,
+    row_scales,
+    rows_objection,
+)
 
 BLOCK = 32
 """Columns that are finished before the error goes to all that follow; for speed only."""
@@ -77,13 +84,11 @@ class RoundWeights(Pass):
         return PassOutcome(changed > 0, {"rounded": changed}, tuple(refusals), runs)
 
     def _objection(self, node: Node, operands: MacOperands, reference: Graph) -> str | None:
-        shape = operands.weights.type.static_shape
-        if node.op == "ConvTranspose" or (node.op == "Conv" and len(shape) != 4) or len(shape) not in {2, 4}:
-            return (
-                f"{node.op} with weights of {len(shape)} dimensions; it would have to be a Conv or a product."
-            )
+        if (reason := rows_objection(node)) is not None:
+            return reason
         if original_weights(node, reference) is None:
             return NO_TWIN
+        shape = operands.weights.type.static_shape
         count = int(np.prod(shape[1:])) if node.op == "Conv" else max(shape)
         if count > self.most:
             return f"an output has {count} inputs; the limit is {self.most}."

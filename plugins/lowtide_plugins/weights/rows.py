@@ -32,6 +32,20 @@ def original_bias(node: Node, reference: Graph, outputs: int) -> Array:
     return np.broadcast_to(data, (outputs,)).astype(np.float64)
 
 
+def rows_objection(node: Node, *, sampled: bool = True) -> str | None:
+    """Why weights have no row for each output that can be chosen by itself, ``None`` where they have.
+
+    Args:
+        node: a multiply-accumulate node.
+        sampled: whether what a row multiplies is looked at, as `sample` does for convolutions of pictures.
+    """
+    rank = node.value(1).type.rank
+    if node.op == "ConvTranspose":
+        return f"{node.op} with weights of {rank} dimensions; it would have to be a Conv or a product."
+    wanted = (4 if sampled else rank) if node.op == "Conv" else 2
+    return None if rank == wanted else f"{node.op} with weights of {rank} dimensions; expected {wanted}."
+
+
 def as_rows(node: Node, weights: Array) -> Array:
     """One row for each output of a Conv, Gemm or MatMul, ``[C_out, K]``."""
     if node.op == "Conv":
