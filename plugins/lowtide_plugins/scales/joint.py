@@ -24,6 +24,7 @@ from lowtide.quantize.weights import (
     shifted_scales,
     split_room,
 )
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.scales.groups import Group, groups_of, params, request_of, union
 from lowtide_plugins.scales.measured import Curves
 from lowtide_plugins.scales.plan import Curve, Mac, Plan
@@ -73,11 +74,13 @@ class JointScales(Pass):
         """See `Pass.run`.
 
         Raises:
-            PassError: elsewhere than between calibrating and solving, or when no data was given.
+            PassError: elsewhere than between calibrating and solving, when no data was given, or when an
+                option is out of range.
         """
         request = request_of(ctx, self.name)
         if ctx.frames is None or ctx.ranges is None or ctx.weight_scales is None:
             raise PassError("needs calibration frames", place=self.name)
+        at_least(self, frames=1, memory=0, unseen=0)
         if request.rule.requantize != "shift":
             refusal = Refusal(self.name, f"the rule {request.rule.name} has more than shifts.")
             return PassOutcome(False, {}, (refusal,))

@@ -17,6 +17,7 @@ from lowtide.latency import work_shares
 from lowtide.passes import Pass, PassContext, PassOutcome
 from lowtide.quantize.operands import MAC_OPS
 from lowtide.quantize.solve import SolveRequest
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.scales.groups import Group, fake_quantized, groups_of, params, request_of, union
 from lowtide_plugins.scales.suffix import Suffix, Values
 
@@ -134,7 +135,7 @@ class ChooseRanges(Pass):
         frames: how many frames are run at most.
         memory: how many MiB their activations may take; there are fewer frames where that is not enough, but
             up to 4 frames may take as many times of it.
-        step: the factor from one range to the next where scales are free.
+        step: the factor from one range to the next where scales are free, above 0 and below 1.
         gain: the least relative gain for which a range is changed.
         unseen: how many elements at each end of the calibrated range are taken to have been missed on the
             frames that are run; more keep the search from clipping what is rare.
@@ -151,11 +152,15 @@ class ChooseRanges(Pass):
         """See `Pass.run`.
 
         Raises:
-            PassError: elsewhere than between calibrating and solving, or when no data was given.
+            PassError: elsewhere than between calibrating and solving, when no data was given, or when an
+                option is out of range.
         """
         request = request_of(ctx, self.name)
         if ctx.frames is None or ctx.ranges is None:
             raise PassError("needs calibration frames", place=self.name)
+        at_least(self, frames=1, memory=0, gain=0, unseen=0)
+        if not 0 < self.step < 1:
+            raise PassError(f"expected above 0 and below 1, found {self.step}", place=f"{self.name}, step")
         shares = work_shares(graph, request.target, request.placement)
         values = Values(graph, ctx.frames, self.frames, self.memory << 20, shares)
         readers = _readers(graph)

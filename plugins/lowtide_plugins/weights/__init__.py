@@ -13,7 +13,7 @@ def lowtide_register_passes() -> Iterable[PassSpec]:
     return [
         PassSpec(
             name="equalize",
-            summary="scale channels between layers so that none is much smaller than the others",
+            summary="scale channels between layers so that the errors of rounding matter least",
             implementation="lowtide_plugins.weights.equalize:Equalize",
         ),
         PassSpec(

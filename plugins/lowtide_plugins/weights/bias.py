@@ -15,6 +15,7 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.rows import is_plain_product
 
 
@@ -38,10 +39,11 @@ class CorrectBias(Pass):
         """See `Pass.run`.
 
         Raises:
-            PassError: when the graph is not quantized yet or no data was given.
+            PassError: when the graph is not quantized yet, no data was given, or an option is out of range.
         """
         if ctx.reference is None or ctx.frames is None or ctx.request is None:
             raise PassError("needs a quantized graph and calibration frames", place=self.name)
+        at_least(self, frames=1)
         found = [(node, operands) for node in graph if (operands := _quantized_mac(node)) is not None]
         means = _channel_means(
             ctx.reference, [ops.activation.name for _, ops in found], ctx.frames, self.frames

@@ -16,6 +16,7 @@ from lowtide.quantize.operands import mac_operands, output_channels
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import requantize_bias
 from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
 from lowtide_plugins.weights.rows import (
     NO_TWIN,
@@ -80,10 +81,7 @@ class CalibrateBias(Pass):
                 place=f"{self.name}, method",
                 hint=nearest(self.method, METHODS),
             )
-        for option in ("frames", "rows", "batch"):
-            if getattr(self, option) < 1:
-                found = getattr(self, option)
-                raise PassError(f"expected at least 1, found {found}", place=f"{self.name}, {option}")
+        at_least(self, frames=1, rows=1, rounds=0, memory=0, batch=1)
         frames = ctx.frames.select(self.frames)
         if self.method == "sequential":
             return self._sequential(graph, ctx.reference, frames, ctx)

@@ -14,6 +14,7 @@ from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import ceil_log2, quantize
 from lowtide.quantize.operands import MacOperands, mac_operands, output_channels
 from lowtide.quantize.weights import requantize_bias
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.rows import (
     NO_TWIN,
     as_rows,
@@ -66,13 +67,13 @@ class ClipWeights(Pass):
         """
         if ctx.reference is None or ctx.request is None:
             raise PassError("needs a quantized graph", place=self.name)
-        if self.method not in METHODS or self.halvings < 0:
+        if self.method not in METHODS:
             raise PassError(
-                f"expected {' or '.join(METHODS)} and halvings of at least 0, found {self.method!r} and "
-                f"{self.halvings}",
-                place=self.name,
+                f"expected {' or '.join(METHODS)}, found {self.method!r}",
+                place=f"{self.name}, method",
                 hint=nearest(self.method, METHODS),
             )
+        at_least(self, halvings=0)
         refusals: list[Refusal] = []
         changed = 0
         for node in graph:

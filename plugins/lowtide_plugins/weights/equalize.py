@@ -9,6 +9,7 @@ import attrs
 from lowtide.errors import PassError
 from lowtide.ir import Graph
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.channels import channel_groups
 from lowtide_plugins.weights.scaling import (
     Bounds,
@@ -72,11 +73,10 @@ class Equalize(Pass):
         """
         if ctx.frames is None:
             raise PassError("needs calibration frames", place=self.name)
-        if self.limit < 1 or not 0 <= self.margin < 1 or self.iterations < 1 or self.frames < 1:
+        at_least(self, iterations=1, limit=1, frames=1)
+        if not 0 <= self.margin < 1:
             raise PassError(
-                "expected limit, iterations and frames of at least 1 and margin from 0 to below 1; found "
-                f"{self.limit}, {self.iterations}, {self.frames} and {self.margin}",
-                place=self.name,
+                f"expected at least 0 and below 1, found {self.margin}", place=f"{self.name}, margin"
             )
         every = channel_groups(graph)
         products = products_of(every)

@@ -11,6 +11,7 @@ import numpy as np
 from lowtide.errors import PassError
 from lowtide.ir import Constant, Graph, Node, Value
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.passes.patterns import silu
 from lowtide_plugins.weights.channels import channel_groups, channels_of, is_product
 from lowtide_plugins.weights.scaling import (
@@ -62,12 +63,7 @@ class EqualizeGates(Pass):
         """
         if ctx.frames is None:
             raise PassError("needs calibration frames", place=self.name)
-        if self.limit < 1 or self.gain < 0 or self.iterations < 1 or self.frames < 1:
-            raise PassError(
-                "expected limit, iterations and frames of at least 1 and gain of at least 0; found "
-                f"{self.limit}, {self.iterations}, {self.frames} and {self.gain}",
-                place=self.name,
-            )
+        at_least(self, gain=0, iterations=1, limit=1, frames=1)
         gates = [gate for gate in gates_of(graph) if _is_on_accelerator(gate, ctx)]
         if not gates:
             return PassOutcome(False)

@@ -16,6 +16,7 @@ from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
 from lowtide.quantize.solve import SolveRequest
 from lowtide.quantize.weights import LARGE_BIAS, SPLIT_BIAS_LIMIT, requantize_bias
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.addends import addends_of
 from lowtide_plugins.weights.fit import Evidence, Rows, rows_for
 from lowtide_plugins.weights.importance import output_gains
@@ -98,7 +99,7 @@ class Reconstruct(Pass):
         """
         if ctx.reference is None or ctx.frames is None or ctx.request is None or ctx.device is None:
             raise PassError("needs a quantized graph and calibration frames", place=self.name)
-        self._check_options()
+        at_least(self, frames=1, rows=1, rounds=0, damp=0, halvings=0, most=1, memory=0)
         gains = output_gains(ctx.reference)
         refusals: list[Refusal] = []
         changed = 0
@@ -137,14 +138,6 @@ class Reconstruct(Pass):
         made = [value.type.static_shape for layer in layers(graph) for value in layer.outputs]
         size = 4 * sum(math.prod(shape) for shape in made)
         return max(math.ceil(self.frames / 2), min(self.frames, (self.memory << 20) // max(size, 1)))
-
-    def _check_options(self) -> None:
-        least = {"frames": 1, "rows": 1, "rounds": 0, "damp": 0}
-        least |= {"halvings": 0, "most": 1, "memory": 0}
-        for option, lowest in least.items():
-            found = getattr(self, option)
-            if not found >= lowest:
-                raise PassError(f"expected at least {lowest}, found {found}", place=f"{self.name}, {option}")
 
 
 def objection(node: Node, operands: MacOperands, reference: Graph, most: int) -> str | None:

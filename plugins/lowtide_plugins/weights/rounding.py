@@ -12,6 +12,7 @@ from lowtide.ir import Array, Constant, Graph, Node
 from lowtide.passes import Pass, PassContext, PassOutcome, Refusal
 from lowtide.quantize.numbers import round_half_away
 from lowtide.quantize.operands import MacOperands, mac_operands
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.weights.moments import second_moments
 from lowtide_plugins.weights.rows import (
     NO_TWIN,
@@ -56,10 +57,11 @@ class RoundWeights(Pass):
         """See `Pass.run`.
 
         Raises:
-            PassError: when the graph is not quantized yet or no data was given.
+            PassError: when the graph is not quantized yet, no data was given, or an option is out of range.
         """
         if ctx.reference is None or ctx.frames is None or ctx.request is None:
             raise PassError("needs a quantized graph and calibration frames", place=self.name)
+        at_least(self, frames=1, rows=1, damp=0, most=1)
         refusals: list[Refusal] = []
         layers: list[tuple[Node, MacOperands]] = []
         for node in graph:

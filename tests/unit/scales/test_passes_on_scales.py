@@ -293,6 +293,25 @@ def test_a_factor_below_one_is_no_headroom() -> None:
         parse_pipeline("add-headroom{factor=0.5}", REGISTRY)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("choose-ranges{frames=0}", "frames: expected at least 1, found 0"),
+        ("choose-ranges{memory=-1}", "memory: expected at least 0, found -1"),
+        ("choose-ranges{step=0}", "step: expected above 0 and below 1, found 0"),
+        ("choose-ranges{step=1.5}", r"step: expected above 0 and below 1, found 1\.5"),
+        ("choose-ranges{gain=-0.1}", r"gain: expected at least 0, found -0\.1"),
+        ("choose-ranges{unseen=-1}", "unseen: expected at least 0, found -1"),
+        ("joint-scales{frames=0}", "frames: expected at least 1, found 0"),
+        ("joint-scales{memory=-1}", "memory: expected at least 0, found -1"),
+        ("joint-scales{unseen=-1}", "unseen: expected at least 0, found -1"),
+    ],
+)
+def test_options_out_of_range_are_named(text: str, words: str) -> None:
+    with pytest.raises(PassError, match=f"{text.partition('{')[0]}, {words}"):
+        compiled(text)
+
+
 @pytest.mark.parametrize("name", ["choose-ranges", "joint-scales", "add-headroom"])
 def test_they_belong_between_calibrating_and_solving(name: str) -> None:
     made: Pass = REGISTRY.load(PassSpec, name)()

@@ -118,6 +118,8 @@ def test_what_has_no_bias_to_correct_is_refused() -> None:
         (CalibrateBias(method="iterative", factor=1.5), "factor: expected above 0 and at most 1"),
         (CalibrateBias(rows=0), "rows: expected at least 1"),
         (CalibrateBias(batch=0), "batch: expected at least 1"),
+        (CalibrateBias(rounds=-1), "rounds: expected at least 0"),
+        (CalibrateBias(memory=-1), "memory: expected at least 0"),
     ],
 )
 def test_options_out_of_range_are_named(step: CalibrateBias, words: str) -> None:

@@ -89,7 +89,9 @@ def test_the_search_never_raises_the_squared_error(target: str, number: int) -> 
 
 
 def test_unknown_methods_and_floats_are_named() -> None:
-    with pytest.raises(PassError, match="expected vendor or mse and halvings of at least 0, found 'mes'"):
+    with pytest.raises(PassError, match="clip-weights, method: expected vendor or mse, found 'mes'"):
         Bench(separable(0)).run(ClipWeights(method="mes"))
+    with pytest.raises(PassError, match="clip-weights, halvings: expected at least 0, found -1"):
+        Bench(separable(0)).run(ClipWeights(halvings=-1))
     with pytest.raises(PassError, match="needs a quantized graph"):
         ClipWeights().run(Graph(), PassContext())

@@ -10,6 +10,7 @@ from lowtide.passes import PassContext
 from lowtide.plugin import discover
 from lowtide_plugins.weights.bias import CorrectBias
 from support import CALIBRATION, MODEL
+from unit.weights.benches import Bench, separable
 
 REGISTRY = discover()
 
@@ -50,3 +51,8 @@ def test_codes_of_weights_stay_as_they_are() -> None:
 def test_it_needs_a_quantized_graph_and_frames() -> None:
     with pytest.raises(PassError, match="calibration frames"):
         CorrectBias().run(Graph(), PassContext())
+
+
+def test_frames_out_of_range_are_named() -> None:
+    with pytest.raises(PassError, match="correct-bias, frames: expected at least 1, found 0"):
+        Bench(separable(0)).run(CorrectBias(frames=0))

@@ -198,6 +198,11 @@ def test_no_data_and_options_out_of_range_are_named() -> None:
     graph = separable(0)
     with pytest.raises(PassError, match="calibration frames"):
         Equalize().run(graph, PassContext())
-    for step in (Equalize(limit=0.5), Equalize(margin=1.0), Equalize(iterations=0), Equalize(frames=0)):
-        with pytest.raises(PassError, match="expected limit, iterations and frames"):
+    for step, words in (
+        (Equalize(limit=0.5), r"limit: expected at least 1, found 0\.5"),
+        (Equalize(margin=1.0), r"margin: expected at least 0 and below 1, found 1\.0"),
+        (Equalize(iterations=0), "iterations: expected at least 1, found 0"),
+        (Equalize(frames=0), "frames: expected at least 1, found 0"),
+    ):
+        with pytest.raises(PassError, match=f"equalize, {words}"):
             equalize(graph, step)

@@ -140,6 +140,10 @@ def test_no_data_and_options_out_of_range_are_named() -> None:
     graph = gated(0, 1.0)
     with pytest.raises(PassError, match="calibration frames"):
         EqualizeGates().run(graph, PassContext())
-    for step in (EqualizeGates(limit=0.5), EqualizeGates(gain=-1.0), EqualizeGates(iterations=0)):
-        with pytest.raises(PassError, match="expected limit, iterations and frames"):
+    for step, words in (
+        (EqualizeGates(limit=0.5), r"limit: expected at least 1, found 0\.5"),
+        (EqualizeGates(gain=-1.0), r"gain: expected at least 0, found -1\.0"),
+        (EqualizeGates(iterations=0), "iterations: expected at least 1, found 0"),
+    ):
+        with pytest.raises(PassError, match=f"equalize-gates, {words}"):
             equalized(graph, step)

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lowtide
+from lowtide.errors import PassError
 from lowtide.ir import Array, parse_graph
 from lowtide.plugin import discover
 from lowtide_plugins.weights.moments import sample, sample_results, second_moments
-from lowtide_plugins.weights.rounding import round_steps
+from lowtide_plugins.weights.rounding import RoundWeights, round_steps
 from support import CALIBRATION, MODEL
+from unit.weights.benches import Bench, separable
 
 REGISTRY = discover()
 PLAIN = "use calibrator minmax"
@@ -166,3 +168,18 @@ def test_moments_do_not_depend_on_frames_in_flight() -> None:
     for name, moments in first.items():
         assert np.array_equal(moments.matrix, second[name].matrix)
         assert moments.count == second[name].count > 0
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (RoundWeights(frames=0), "frames: expected at least 1, found 0"),
+        (RoundWeights(rows=0), "rows: expected at least 1, found 0"),
+        (RoundWeights(damp=-0.5), r"damp: expected at least 0, found -0\.5"),
+        (RoundWeights(damp=float("nan")), "damp: expected at least 0, found nan"),
+        (RoundWeights(most=0), "most: expected at least 1, found 0"),
+    ],
+)
+def test_options_out_of_range_are_named(step: RoundWeights, words: str) -> None:
+    with pytest.raises(PassError, match=f"round-weights, {words}"):
+        Bench(separable(0)).run(step)
