@@ -17,3 +17,8 @@ def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
 def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether a value is a sequence; text is none here."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def is_names(value: object) -> TypeGuard[tuple[str, ...]]:
+    """Whether a value is a tuple of texts; a text alone is none."""
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowtide.plugin.calls import plugin_code
 from lowtide.plugin.hookspecs import GROUP, hookimpl
 from lowtide.plugin.registry import Provider, Registry, discover
 from lowtide.plugin.specs import (
@@ -45,4 +46,5 @@ __all__ = [
     "TargetSpec",
     "discover",
     "hookimpl",
+    "plugin_code",
 ]

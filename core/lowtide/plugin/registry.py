@@ -152,6 +152,10 @@ class Registry:
         """Who provides a contribution."""
         return self._specs[spec.kind, spec.name][1]
 
+    def describe(self, spec: Spec) -> str:
+        """A contribution and who provides it, for messages."""
+        return f"the {spec.kind.replace('-', ' ')} {spec.name} of {self.provider(spec)}"
+
     @property
     def hook(self) -> pluggy.HookRelay:
         """The observer hooks of all loaded plugins."""
@@ -168,7 +172,7 @@ class Registry:
             given = {name: arguments[name] for name in listener.argnames}
             try:
                 listener.function(**given)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(
                     f"{event} failed: {type(error).__name__}: {error}", place=listener.plugin_name
                 ) from error
@@ -227,10 +231,11 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
             registry.add_plugin(entry_point.load(), provider)
         except PluginConflictError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # one that ends the program would end every command
+            reason = f"{type(error).__name__}: {error}"
             if strict:
-                raise PluginError(f"the plugin failed to load: {error}", place=str(provider)) from error
-            registry.broken[provider] = f"{type(error).__name__}: {error}"
+                raise PluginError(f"the plugin failed to load: {reason}", place=str(provider)) from error
+            registry.broken[provider] = reason
     return registry
 
 
@@ -247,7 +252,7 @@ def _collect(manager: pluggy.PluginManager, provider: Provider) -> Iterator[Spec
             found = [spec for contributed in getattr(manager.hook, hook)() for spec in contributed]
         except PluginError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{hook} failed: {type(error).__name__}: {error}", place=str(provider)
             ) from error

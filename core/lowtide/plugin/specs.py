@@ -7,11 +7,12 @@ import inspect
 import re
 from collections.abc import Mapping
 from importlib import resources
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import attrs
 
 from lowtide.errors import PluginError
+from lowtide.narrow import is_names
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
@@ -55,7 +56,8 @@ class Spec:
 
         Raises:
             PluginError: when it cannot be imported, is missing, is no complete class derived from the base of
-                its kind, or lacks the attrs decorator that such a class needs.
+                its kind, lacks the attrs decorator that such a class needs, or has another name or a fact
+                of another type than its kind requires.
         """
         found = _import(self.implementation, f"{self.kind} {self.name}")
         if self.base:
@@ -79,6 +81,18 @@ class Spec:
                 place=place,
                 hint="add @attrs.frozen",
             )
+        if "name" in inspect.get_annotations(base):
+            self._check_named(found)
+
+    def _check_named(self, found: object) -> None:
+        """Results, pipelines and options files refer to a contribution by the name in its class."""
+        named = getattr(found, "name", None)
+        if named != self.name:
+            raise PluginError(
+                f"{self.implementation} has the name {named!r}, expected {self.name!r} as in its record",
+                place=f"{self.kind} {self.name}",
+                hint=f'give the class: name: ClassVar[str] = "{self.name}"',
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +115,18 @@ class StatisticSpec(Spec):
     kind: ClassVar[str] = "statistic"
     base: ClassVar[str] = "lowtide.calibrate.api:Statistic"
 
+    def _check_class(self, found: object) -> None:
+        super()._check_class(found)
+        place = f"{self.kind} {self.name}"
+        legal = get_args(_import("lowtide.calibrate.api:Wants", place))
+        wants = getattr(found, "wants", None)
+        if wants not in legal:
+            raise PluginError(
+                f"wants in {self.implementation} should be {' or '.join(map(repr, legal))}, found {wants!r}",
+                place=place,
+                hint='give the class: wants: ClassVar[Wants] = "extremes"',
+            )
+
 
 @attrs.frozen(kw_only=True)
 class CalibratorSpec(Spec):
@@ -108,6 +134,16 @@ class CalibratorSpec(Spec):
 
     kind: ClassVar[str] = "calibrator"
     base: ClassVar[str] = "lowtide.calibrate.api:Calibrator"
+
+    def _check_class(self, found: object) -> None:
+        super()._check_class(found)
+        names = getattr(found, "statistics", None)
+        if not is_names(names):
+            raise PluginError(
+                f"statistics in {self.implementation} should be a tuple of names, found {names!r}",
+                place=f"{self.kind} {self.name}",
+                hint='for instance statistics: ClassVar[tuple[str, ...]] = ("minmax",)',
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -132,18 +168,6 @@ class PassSpec(Spec):
 
     kind: ClassVar[str] = "pass"
     base: ClassVar[str] = "lowtide.passes.base:Pass"
-
-    def load(self) -> object:
-        """Import the pass, which has to have the same name, since pipelines are printed with that.
-
-        Raises:
-            PluginError: as any contribution does, and when the names differ.
-        """
-        found = super().load()
-        named = getattr(found, "name", None)
-        if named != self.name:
-            raise PluginError(f"{self.implementation} has the name {named!r}", place=f"pass {self.name}")
-        return found
 
 
 @attrs.frozen(kw_only=True)
@@ -236,6 +260,22 @@ class CommandSpec(Spec):
 
     kind: ClassVar[str] = "command"
 
+    def load(self) -> object:
+        """Import the command.
+
+        Raises:
+            PluginError: when it cannot be imported, or is no command.
+        """
+        found, place = super().load(), f"{self.kind} {self.name}"
+        command = _import("click:Command", place)
+        if not (isinstance(command, type) and isinstance(found, command)):
+            raise PluginError(
+                f"{self.implementation} should be a click.Command, found {found!r}",
+                place=place,
+                hint="decorate the function with @click.command",
+            )
+        return found
+
 
 SPEC_KINDS: Mapping[str, type[Spec]] = {
     spec.kind: spec
@@ -265,6 +305,8 @@ def _import(reference: str, place: str) -> object:
         found: object = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except SystemExit as error:  # which has no text of its own, and would end the command
+        raise PluginError(f"{reference} cannot be loaded: SystemExit: {error}", place=place) from error
     except Exception as error:  # a module may fail with anything while it is imported
         raise PluginError(f"{reference} cannot be loaded: {error}", place=place) from error
     return found

@@ -16,9 +16,7 @@ from itertools import product
 from typing import Any, cast
 
 import attrs
-import click
 
-from lowtide.calibrate import Calibrator, Statistic
 from lowtide.compiler.diagnose import check_findings, view_of
 from lowtide.compiler.recipe import check_recipe, recipe_of
 from lowtide.compiler.stages import Compilation
@@ -30,7 +28,6 @@ from lowtide.options import CompileOptions, OptionLayer, resolve_options
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
 from lowtide.plugin.specs import (
-    CommandSpec,
     ComparisonSpec,
     FrontendSpec,
     MetricSpec,
@@ -101,18 +98,10 @@ def _check_spec(spec: Spec) -> None:
         _check_toml(cast("str", found), place)
     if isinstance(spec, PassSpec):
         _check_options(cast("type[Pass]", found), place)
-    if isinstance(spec, CommandSpec) and not isinstance(found, click.Command):
-        raise PluginError(f"{spec.implementation} should be a click.Command, found {found!r}", place=place)
     if isinstance(spec, FrontendSpec | ComparisonSpec):
         wrong = [suffix for suffix in spec.suffixes if suffix != suffix.lower() or not suffix.startswith(".")]
         if wrong:
             raise PluginError(f"a suffix is a dot and lower-case letters, found {wrong[0]!r}", place=place)
-    if (
-        isinstance(found, type)
-        and issubclass(found, Statistic | Calibrator | LatencyModel)
-        and found.name != spec.name
-    ):
-        raise PluginError(f"{spec.implementation} has the name {found.name!r}", place=place)
 
 
 def _check_toml(text: str, place: str) -> None:

@@ -63,6 +63,7 @@ def test_a_target_is_found_by_its_alias(install: Install) -> None:
     ("case", "provider", "reason"),
     [
         ("broken", "fake-broken 0.3 (broken)", "ImportError: the driver is missing"),
+        ("leaving", "fake-leaving 1 (leaving)", "SystemExit: no license found"),
         ("typo", "fake-typo 1 (typo)", "lowtide_register_calibratos"),
         (
             "record",
@@ -88,7 +89,7 @@ def test_a_plugin_contributes_all_or_nothing(install: Install) -> None:
     assert "fake-file" not in [spec.name for spec in discover().all(EmitterSpec)]
 
 
-@pytest.mark.parametrize("case", ["broken", "typo", "record", "raising"])
+@pytest.mark.parametrize("case", ["broken", "leaving", "typo", "record", "raising"])
 def test_a_broken_plugin_is_an_error_in_strict_mode(install: Install, case: str) -> None:
     install(case)
     with pytest.raises(PluginError, match="the plugin failed to load") as caught:
@@ -146,6 +147,7 @@ def test_the_same_distribution_twice_on_the_path_is_fine(install: Install, tmp_p
         ("fake-lost", "fake_nowhere:Lost cannot be loaded: No module named 'fake_nowhere'"),
         ("fake-absent", "has no attribute 'Absent'"),
         ("fake-crash", "fake_good_crash:Anything cannot be loaded: no license found"),
+        ("fake-exit", "fake_good_exit:Anything cannot be loaded: SystemExit: no license found"),
         ("fake-plain", "fake_good_parts:Plain lacks the decorator @attrs.frozen"),
         ("fake-partial", "fake_good_parts:Partial does not implement range"),
         (

@@ -8,7 +8,6 @@ from lowtide.errors import PluginConflictError, PluginError, UnknownNameError
 from lowtide.plugin import (
     SPEC_KINDS,
     CalibratorSpec,
-    CommandSpec,
     EmitterSpec,
     Provider,
     Registry,
@@ -105,8 +104,3 @@ def test_every_kind_has_its_hook() -> None:
         noun = "strategies" if kind is StrategySpec else f"{kind.kind.replace('-', '_')}s"
         assert hook == f"lowtide_register_{noun.replace('passs', 'passes').replace('siss', 'ses')}"
     assert set(SPEC_KINDS.values()) == set(HOOK_KINDS.values())
-
-
-def test_a_command_may_be_any_object() -> None:
-    spec = CommandSpec(name="join", summary="", implementation="os.path:join")
-    assert callable(spec.load())

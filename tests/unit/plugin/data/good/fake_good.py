@@ -17,6 +17,7 @@ def lowtide_register_calibrators() -> Iterable[CalibratorSpec]:
         CalibratorSpec(name="fake-partial", summary="no range", implementation="fake_good_parts:Partial"),
         CalibratorSpec(name="fake-number", summary="no class", implementation="fake_good_parts:NUMBER"),
         CalibratorSpec(name="fake-crash", summary="no module", implementation="fake_good_crash:Anything"),
+        CalibratorSpec(name="fake-exit", summary="no module", implementation="fake_good_exit:Anything"),
     ]
 
 
