@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
+
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     """Whether a value maps keys to values."""
@@ -19,6 +21,8 @@ def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def is_names(value: object) -> TypeGuard[tuple[str, ...]]:
-    """Whether a value is a tuple of texts; a text alone is none."""
-    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is one real number of Python or numpy, NaN and infinity included."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.ndim == 0 and value.dtype.kind in "fiu"
+    return isinstance(value, int | float)

@@ -10,6 +10,8 @@ import numpy as np
 from lowtide.calibrate.api import Calibrator, NumberFormat, Range, Statistic
 from lowtide.calibrate.collect import Collected
 from lowtide.errors import QuantizationError, nearest
+from lowtide.narrow import is_number
+from lowtide.plugin import plugin_code
 
 
 def calibrate(
@@ -24,8 +26,9 @@ def calibrate(
         provider: who provides the calibrator, for messages; by default its module.
 
     Raises:
-        QuantizationError: when a tensor or statistic was not collected, or when the range is NaN, infinite or
-            inverted; the place is the tensor.
+        PluginError: naming the calibrator and the tensor, when the calibrator fails.
+        QuantizationError: when a tensor or statistic was not collected, or when the range is no two numbers,
+            NaN, infinite or inverted; the place is the tensor.
     """
     source = f"the calibrator {calibrator.name} of {provider or type(calibrator).__module__}"
     return {tensor: _range(collected, calibrator, tensor, fmt, source) for tensor, fmt in formats.items()}
@@ -35,13 +38,12 @@ def _range(
     collected: Collected, calibrator: Calibrator, tensor: str, fmt: NumberFormat, source: str
 ) -> Range:
     wanted = {name: _statistic(collected, tensor, name, source) for name in calibrator.statistics}
-    try:
+    with plugin_code(f"{source}, tensor {tensor}"):
         found = calibrator.range(wanted, fmt)
-    except Exception as error:
-        error.add_note(f"raised by {source} for the tensor {tensor}")
-        raise
     if not isinstance(found, Range):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
         raise QuantizationError(f"{source} should return a Range, found {found!r}", place=tensor)
+    if not (is_number(found.min) and is_number(found.max)):
+        raise QuantizationError(f"{source} should return a range of two numbers, found {found}", place=tensor)
     if not (math.isfinite(found.min) and math.isfinite(found.max)):
         raise QuantizationError(f"{source} should return a finite range, found {found}", place=tensor)
     if found.min > found.max:

@@ -149,7 +149,9 @@ def _figures(
         progress.stage("evaluate")
         fixed = session_of(result.graph, "exact", result.device)
         metrics = [result.registry.load(MetricSpec, name) for name in names]
-        found = evaluate(result.reference, fixed, source, metrics, progress=progress.advance)
+        found = evaluate(
+            result.reference, fixed, source, metrics, registry=result.registry, progress=progress.advance
+        )
         figures |= {name: pair[1] for name, pair in found.figures.items()}
     return figures
 

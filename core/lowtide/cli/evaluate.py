@@ -75,7 +75,9 @@ def command(
     with progress_bars() as progress:
         progress.stage("evaluate")
         fixed = session_of(saved.reference if mode == "float" else saved.graph, mode, saved.device)
-        found = evaluate(saved.reference, fixed, source, metrics, progress=progress.advance)
+        found = evaluate(
+            saved.reference, fixed, source, metrics, registry=registry, progress=progress.advance
+        )
     if as_json:
         shown = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}
         click.echo(json_text({"frames": found.frames, "metrics": shown}), nl=False)

@@ -54,8 +54,9 @@ class FigureGoal(Goal):
         assert c.source is not None  # noqa: S101 - there is no oracle without frames
         fixed = session_of(attempt.graph, "exact", self._bench.device(attempt.base))
         if self._gate.name != SQNR:
-            metric = c.request.registry.load(MetricSpec, self._gate.name)
-            found = evaluate(c.prepared, fixed, c.source, [metric], progress=c.clock.progress.advance)
+            registry, progress = c.request.registry, c.clock.progress.advance
+            metric = registry.load(MetricSpec, self._gate.name)
+            found = evaluate(c.prepared, fixed, c.source, [metric], registry=registry, progress=progress)
             return found.figures[self._gate.name][1]
         frames = c.measured_frames()
         plain = Session(to_model(c.prepared, quantized=False))

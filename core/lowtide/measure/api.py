@@ -22,6 +22,7 @@ class Metric(abc.ABC):
     name: ClassVar[str]
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     needs_labels: ClassVar[bool] = False
+    """Frames without a label are refused before `update` sees them."""
 
     @abc.abstractmethod
     def update(self, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array]) -> None:
@@ -33,7 +34,7 @@ class Metric(abc.ABC):
             reference: outputs of the float network for the same frame.
 
         Raises:
-            DataError: when the frame lacks the label that the metric needs.
+            DataError: when the label is none that the metric can use.
         """
 
     @abc.abstractmethod

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from lowtide.data import DataSource
-from lowtide.ir import Graph
+from lowtide.data import DataSource, Frame
+from lowtide.errors import DataError, PluginError
+from lowtide.ir import Array, Graph
 from lowtide.measure.api import Metric
+from lowtide.narrow import is_number
+from lowtide.plugin import MetricSpec, Registry, plugin_code
 from lowtide.runtime import Runner, Session, to_model
 
 
@@ -26,6 +29,7 @@ def evaluate(
     frames: DataSource,
     metrics: Sequence[type[Metric]],
     *,
+    registry: Registry | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Evaluation:
     """Run every frame through both networks and judge both by all metrics.
@@ -35,24 +39,63 @@ def evaluate(
         fixed: what runs the quantized one; its results are in the order of the reference's outputs.
         frames: what to run.
         metrics: how to judge.
+        registry: where the metrics come from, for messages; without it, their modules are named.
         progress: told how many of how many frames are done.
 
     Raises:
         DataError: when a metric needs labels that the frames do not have.
+        PluginError: naming the metric, when it fails or its value is no number.
     """
-    before, after = [metric() for metric in metrics], [metric() for metric in metrics]
+    places = [_place(metric, registry) for metric in metrics]
+    before, after = (
+        [_made(metric, place) for metric, place in zip(metrics, places, strict=True)] for _ in range(2)
+    )
     float_session = Session(to_model(reference, quantized=False))
     names = [value.name for value in reference.outputs]
     count = 0
     for frame in frames.frames():
         plain = dict(zip(names, float_session.run(frame.feeds).values(), strict=True))
         found = dict(zip(names, fixed.run(frame.feeds).values(), strict=True))
-        for metric in before:
-            metric.update(plain, frame, plain)
-        for metric in after:
-            metric.update(found, frame, plain)
+        for metric, place in zip(before, places, strict=True):
+            _update(metric, plain, frame, plain, place)
+        for metric, place in zip(after, places, strict=True):
+            _update(metric, found, frame, plain, place)
         count += 1
         if progress is not None:
             progress(count, frames.count)
-    pairs = zip(before, after, strict=True)
-    return Evaluation(count, {old.name: (old.value(), new.value()) for old, new in pairs})
+    judged = zip(before, after, places, strict=True)
+    return Evaluation(
+        count, {old.name: (_value(old, place), _value(new, place)) for old, new, place in judged}
+    )
+
+
+def _place(metric: type[Metric], registry: Registry | None) -> str:
+    if registry is None:
+        return f"the metric {metric.name} of {metric.__module__}"
+    return registry.describe(registry.get(MetricSpec, metric.name))
+
+
+def _made(metric: type[Metric], place: str) -> Metric:
+    with plugin_code(place):
+        return metric()
+
+
+def _update(
+    metric: Metric, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array], place: str
+) -> None:
+    if metric.needs_labels and frame.label is None:
+        raise DataError(
+            f"the metric {metric.name} needs a label for every frame",
+            place=frame.name,
+            hint="number the file names, use a folder for each class, or give --labels FILE",
+        )
+    with plugin_code(f"{place}, {frame.name}"):
+        metric.update(outputs, frame, reference)
+
+
+def _value(metric: Metric, place: str) -> float:
+    with plugin_code(place):
+        found: object = metric.value()
+    if not is_number(found):
+        raise PluginError(f"value should return a number, found {found!r}", place=place)
+    return float(found)

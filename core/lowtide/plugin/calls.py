@@ -22,7 +22,9 @@ def plugin_code(place: str, *, passing: tuple[type[Exception], ...] = ()) -> Gen
     """
     try:
         yield
-    except (LowtideError, *passing):
+    except LowtideError:
+        raise
+    except passing:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error

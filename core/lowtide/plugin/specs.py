@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import ClassVar, get_args
+from typing import ClassVar, cast, get_args
 
 import attrs
 
 from lowtide.errors import PluginError
-from lowtide.narrow import is_names
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
@@ -137,8 +136,12 @@ class CalibratorSpec(Spec):
 
     def _check_class(self, found: object) -> None:
         super()._check_class(found)
-        names = getattr(found, "statistics", None)
-        if not is_names(names):
+        names: object = getattr(found, "statistics", None)
+        # A text is a sequence of names, too: each of one letter.
+        if not (
+            isinstance(names, tuple)
+            and all(isinstance(name, str) for name in cast("Iterable[object]", names))
+        ):
             raise PluginError(
                 f"statistics in {self.implementation} should be a tuple of names, found {names!r}",
                 place=f"{self.kind} {self.name}",

@@ -47,7 +47,9 @@ def command(ctx: click.Context, target: str, output: Path, *, force: bool) -> No
             registry.load(MetricSpec, name) for name in ("top1", "agreement", "sqnr")
         ]
         exact = session_of(result.graph, "exact", result.device)
-        found = evaluate(result.reference, exact, frames, metrics, progress=progress.advance)
+        found = evaluate(
+            result.reference, exact, frames, metrics, registry=registry, progress=progress.advance
+        )
     show(result, as_json=False)
     stdout().print(render_evaluation(found))
     look = f"look at {output / 'report.html'} in a browser, or around with `lowtide inspect {output}`"

@@ -68,12 +68,6 @@ def _scores(outputs: Mapping[str, Array]) -> Array:
 
 
 def _label(frame: Frame, metric: str, classes: int) -> int:
-    if frame.label is None:
-        raise DataError(
-            f"the metric {metric} needs a label for every frame",
-            place=frame.name,
-            hint="number the file names, use a folder for each class, or give --labels FILE",
-        )
     found = np.asarray(frame.label)
     if found.size != 1:
         raise DataError(f"the metric {metric} takes one label a frame, found {found.size}", place=frame.name)

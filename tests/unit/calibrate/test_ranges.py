@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import attrs
 import numpy as np
@@ -18,7 +18,7 @@ from lowtide.calibrate import (
     calibrate,
     collect,
 )
-from lowtide.errors import QuantizationError
+from lowtide.errors import PluginError, QuantizationError
 from lowtide.ir import Graph
 from lowtide.plugin import CalibratorSpec, Provider, Registry, hookimpl
 
@@ -75,6 +75,9 @@ def collected(network: Graph, source_of: Any) -> Collected:
         (Range(math.nan, 1.0), "finite range"),
         (Range(0.0, math.inf), "finite range"),
         (Range(2.0, 1.0), "min <= max"),
+        (Range("low", 1.0), "two numbers"),  # type: ignore[arg-type]  # third parties are not checked
+        (Range(0.0, np.array([1.0, 2.0])), "two numbers"),  # type: ignore[arg-type]
+        (Range(None, 1.0), "two numbers"),  # type: ignore[arg-type]
         (None, "should return a Range"),
         ((0.0, 1.0), "should return a Range"),
     ],
@@ -91,15 +94,39 @@ def test_without_a_provider_the_module_is_named(collected: Collected) -> None:
         calibrate(collected, Fixed(answer=None), {"r1": EIGHT_BITS})
 
 
-def test_a_calibrator_that_fails_is_named_in_a_note(collected: Collected) -> None:
+def test_the_ends_of_a_range_may_be_numbers_of_numpy(collected: Collected) -> None:
+    answer: Any = Range(cast(Any, np.array(0.5)), cast(Any, np.float32(2)))
+    assert calibrate(collected, Fixed(answer=answer), {"r1": EIGHT_BITS}) == {"r1": Range(0.5, 2.0)}
+
+
+def test_a_calibrator_that_fails_is_named(collected: Collected) -> None:
     class Failing(Fixed):
         def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:
             del statistics, fmt
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(PluginError, match="failed with ZeroDivisionError") as caught:
         calibrate(collected, Failing(answer=None), {"r1": EIGHT_BITS}, provider="acme 1.0")
-    assert caught.value.__notes__ == ["raised by the calibrator fixed of acme 1.0 for the tensor r1"]
+    assert caught.value.place == "the calibrator fixed of acme 1.0, tensor r1"
+
+
+def test_a_calibrator_that_takes_other_arguments_is_named(collected: Collected) -> None:
+    class Short(Fixed):
+        def range(self, statistics: Mapping[str, Statistic]) -> Range:  # type: ignore[override]
+            raise AssertionError(statistics)
+
+    with pytest.raises(PluginError, match=r"the calibrator fixed of acme 1\.0, .* failed with TypeError"):
+        calibrate(collected, Short(answer=None), {"r1": EIGHT_BITS}, provider="acme 1.0")
+
+
+def test_what_a_calibrator_raises_on_purpose_passes(collected: Collected) -> None:
+    class Refusing(Fixed):
+        def range(self, statistics: Mapping[str, Statistic], fmt: NumberFormat) -> Range:
+            del statistics, fmt
+            raise QuantizationError("no range is good enough")
+
+    with pytest.raises(QuantizationError, match="no range is good enough"):
+        calibrate(collected, Refusing(answer=None), {"r1": EIGHT_BITS})
 
 
 def test_an_empty_range_is_possible(collected: Collected) -> None:

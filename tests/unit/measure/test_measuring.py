@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,11 +12,11 @@ from numpy.typing import NDArray
 import lowtide
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import input_specs
-from lowtide.data import DataSource, open_data
-from lowtide.errors import DataError
-from lowtide.ir import Graph, layers
-from lowtide.measure import ErrorSum, Metric, evaluate, measure_layers
-from lowtide.plugin import MetricSpec, discover
+from lowtide.data import DataSource, Frame, open_data
+from lowtide.errors import DataError, PluginError
+from lowtide.ir import Array, Graph, layers
+from lowtide.measure import ErrorSum, Evaluation, Metric, evaluate, measure_layers
+from lowtide.plugin import MetricSpec, Provider, Registry, discover, hookimpl
 from lowtide.runtime import Session, to_model
 from support import CALIBRATION, MODEL, TEST
 
@@ -136,6 +138,74 @@ def test_a_metric_that_needs_labels_names_the_frame_without_one(compiled: Compil
     frames = open_data(np.ones((2, 1, 16, 16), np.float32), input_specs(compiled.reference))
     with pytest.raises(DataError, match=r"frame 0.*label"):
         evaluate(compiled.reference, emulated(compiled.graph), frames, metrics("top1"))
+
+
+@attrs.define(kw_only=True)
+class Judge(Metric):
+    """Does and says what a test wants."""
+
+    name: ClassVar[str] = "judge"
+    answer: ClassVar[Any] = 1.0
+    error: ClassVar[BaseException | None] = None
+
+    def update(self, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array]) -> None:
+        del outputs, frame, reference
+        if self.error is not None:
+            raise self.error
+
+    def value(self) -> float:
+        found: float = self.answer
+        return found
+
+
+class JudgePlugin:
+    """The package that it comes from."""
+
+    @hookimpl
+    def lowtide_register_metrics(self) -> list[MetricSpec]:
+        return [MetricSpec(name="judge", summary="a judge", implementation=f"{__name__}:Judge")]
+
+
+def judged_by(compiled: CompileResult, **facts: object) -> Evaluation:
+    registry = Registry()
+    registry.add_plugin(JudgePlugin(), Provider("acme", "1.0", "acme"))
+    frames = open_data(np.ones((2, 1, 16, 16), np.float32), input_specs(compiled.reference))
+    kinds = [attrs.define(kw_only=True)(type("Judge", (Judge,), facts))]
+    return evaluate(compiled.reference, emulated(compiled.graph), frames, kinds, registry=registry)
+
+
+def test_a_metric_that_fails_is_named_with_its_provider_and_the_frame(compiled: CompileResult) -> None:
+    with pytest.raises(PluginError, match="failed with ZeroDivisionError: by 0") as caught:
+        judged_by(compiled, error=ZeroDivisionError("by 0"))
+    assert caught.value.place == "the metric judge of acme 1.0 (acme), frame 0"
+
+
+@pytest.mark.parametrize("error", [DataError("a label of two numbers"), KeyboardInterrupt()])
+def test_what_a_metric_raises_on_purpose_and_interruptions_pass(
+    compiled: CompileResult, error: BaseException
+) -> None:
+    with pytest.raises(type(error)) as caught:
+        judged_by(compiled, error=error)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("answer", [None, "0.5", np.ones(2)])
+def test_a_metric_whose_value_is_no_number_is_named(compiled: CompileResult, answer: object) -> None:
+    with pytest.raises(PluginError, match="value should return a number, found") as caught:
+        judged_by(compiled, answer=answer)
+    assert caught.value.place == "the metric judge of acme 1.0 (acme)"
+
+
+@pytest.mark.parametrize("answer", [np.float32(0.5), np.array(0.5)])
+def test_the_value_of_a_metric_may_be_a_number_of_numpy(compiled: CompileResult, answer: object) -> None:
+    figures = judged_by(compiled, answer=answer).figures["judge"]
+    assert figures == (0.5, 0.5)
+    assert {type(figure) for figure in figures} == {float}
+
+
+def test_a_metric_that_says_it_needs_labels_never_sees_a_frame_without_one(compiled: CompileResult) -> None:
+    with pytest.raises(DataError, match=r"frame 0: the metric judge needs a label for every frame"):
+        judged_by(compiled, needs_labels=True, error=ZeroDivisionError("it was asked"))
 
 
 def test_a_label_outside_the_classes_is_refused(compiled: CompileResult) -> None:

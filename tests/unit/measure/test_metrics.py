@@ -65,7 +65,6 @@ def test_a_label_may_be_a_number_or_an_array_of_one(label: object) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (None, "needs a label"),
         (np.array([1, 2]), "one label a frame, found 2"),
         (np.array([]), "one label a frame, found 0"),
         (4, "label 4 is none of the 4 classes"),
