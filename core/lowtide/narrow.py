@@ -5,7 +5,7 @@ After a plain ``isinstance`` against a generic class, type checkers do not know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -19,6 +19,11 @@ def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
 def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether a value is a sequence; text is none here."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value can be iterated over; text cannot here."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import attrs
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from lowtide.calibrate.api import Statistic, TensorInfo
 from lowtide.calibrate.probes import Observation
 from lowtide.ir import Array
+from lowtide.plugin import plugin_code
 
 
 @attrs.define
@@ -36,15 +38,20 @@ class Tally:
         return cls(kinds, infos, {info.name: {kind.name: kind(info) for kind in kinds} for info in infos})
 
     def update(self, seen: Observation) -> None:
-        """Take in one frame."""
+        """Take in one frame.
+
+        Raises:
+            PluginError: naming a statistic that fails, and the tensor.
+        """
         self.frames += 1
         self.array_frames += seen.arrays is not None
         for tensor, accumulators in self.statistics.items():
             for accumulator in accumulators.values():
-                if accumulator.wants == "extremes":
-                    accumulator.update(seen.extremes[tensor])
-                elif seen.arrays is not None:
-                    accumulator.update(seen.arrays[tensor])
+                with _code_of(accumulator, tensor):
+                    if accumulator.wants == "extremes":
+                        accumulator.update(seen.extremes[tensor])
+                    elif seen.arrays is not None:
+                        accumulator.update(seen.arrays[tensor])
 
     def merge(self, later: Tally) -> None:
         """Take in what was seen on later frames."""
@@ -52,7 +59,8 @@ class Tally:
         self.array_frames += later.array_frames
         for tensor, accumulators in self.statistics.items():
             for name, accumulator in accumulators.items():
-                accumulator.merge(later.statistics[tensor][name])
+                with _code_of(accumulator, tensor):
+                    accumulator.merge(later.statistics[tensor][name])
 
     def save(self) -> dict[str, Array]:
         """The state as arrays, for `load`; names hold no tensor names, which may hold anything."""
@@ -84,3 +92,7 @@ class Tally:
                 found = parts.get((f"{number}", kind.name), {})
                 made.statistics[info.name][kind.name] = kind.load(info, found)
         return made
+
+
+def _code_of(accumulator: Statistic, tensor: str) -> AbstractContextManager[None]:
+    return plugin_code(f"the statistic {accumulator.name} of {type(accumulator).__module__}, tensor {tensor}")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lowtide.diagnosis import CODE, Diagnosis, DiagnosisView, measure_parts, rank
-from lowtide.errors import LowtideError, PluginError
-from lowtide.plugin import SPEC_KINDS, DiagnosisSpec
+from lowtide.errors import PluginError
+from lowtide.plugin import SPEC_KINDS, DiagnosisSpec, plugin_code
 from lowtide.report.model import Finding
 
 if TYPE_CHECKING:
@@ -27,14 +27,10 @@ def diagnose(c: Compilation) -> tuple[Finding, ...]:
     registry = c.request.registry
     found: dict[Finding, None] = {}
     for spec in registry.all(DiagnosisSpec):
-        place = f"the diagnosis {spec.name} of {registry.provider(spec)}"
+        place = registry.describe(spec)
         kind: type[Diagnosis] = registry.load(DiagnosisSpec, spec.name)
-        try:
+        with plugin_code(place):
             said = list(kind().find(view))
-        except LowtideError:
-            raise
-        except Exception as error:
-            raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
         check_findings(kind, said, view, place)
         found.update(dict.fromkeys(said))
     order = {cost.layer: position for position, cost in enumerate(view.worst)}

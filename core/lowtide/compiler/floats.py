@@ -19,7 +19,7 @@ from lowtide.compiler.widths import ask, choose, with_oracle
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource, check_encodings, merge
 from lowtide.errors import OptionError, PluginError, QuantizationError
 from lowtide.ir import layers
-from lowtide.plugin import EncodingsSpec
+from lowtide.plugin import EncodingsSpec, plugin_code
 from lowtide.precision import quantized_values
 from lowtide.quantize.legal import legalize
 from lowtide.quantize.operands import mac_operands
@@ -121,7 +121,7 @@ def read_encodings(c: Compilation) -> Encodings:
     """Ask every source what it knows of the placed network.
 
     Raises:
-        PluginError: naming a source that returns something else.
+        PluginError: naming a source that fails, or returns something else.
         QuantizationError: when what a source says does not fit the network, or contradicts another.
         OptionError: when the user says that the model brings its scales and nobody finds any.
     """
@@ -136,13 +136,15 @@ def read_encodings(c: Compilation) -> Encodings:
     registry = c.request.registry
     found: list[Encodings] = []
     for spec in registry.all(EncodingsSpec):
-        source: EncodingSource = registry.load(EncodingsSpec, spec.name)()
-        said = source.read(request)
+        kind: type[EncodingSource] = registry.load(EncodingsSpec, spec.name)
+        with plugin_code(registry.describe(spec)):
+            said = kind().read(request)
         if said is None:
             continue
         if not isinstance(said, Encodings):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
-            place = f"the encodings {spec.name} of {registry.provider(spec)}"
-            raise PluginError(f"should return Encodings or None, found {said!r}", place=place)
+            raise PluginError(
+                f"should return Encodings or None, found {said!r}", place=registry.describe(spec)
+            )
         check_encodings(said, c.graph)
         found.append(said)
     wanted = c.options.prequantized_model and c.options.recalibrate == "no" and not c.prequantized

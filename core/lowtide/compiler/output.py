@@ -18,11 +18,11 @@ from onnx.external_data_helper import load_external_data_for_model
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import Device
 from lowtide.emit import Emitter
-from lowtide.errors import LowtideError, OutputError, PluginError
+from lowtide.errors import OutputError, PluginError
 from lowtide.exact import find_profile
 from lowtide.ir import Constant, Graph, parse_graph
-from lowtide.narrow import is_mapping
-from lowtide.plugin import EmitterSpec
+from lowtide.narrow import is_iterable, is_mapping
+from lowtide.plugin import EmitterSpec, plugin_code
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -43,7 +43,8 @@ def write_output(
 
     Raises:
         OutputError: when the folder exists (and may not be replaced) or cannot be written.
-        PluginError: naming the emitter that failed.
+        PluginError: naming an emitter that fails, or returns something else than names of
+            files in the folder.
     """
     check_free(folder, force=force)
     final = folder.resolve()
@@ -107,7 +108,7 @@ def _emit(result: CompileResult, folder: Path) -> None:
     for spec in result.registry.all(EmitterSpec):
         if not spec.default:
             continue
-        place = f"the emitter {spec.name} of {result.registry.provider(spec)}"
+        place = result.registry.describe(spec)
         for name in _names(result, spec, folder, place):
             if name in written or name == MANIFEST:
                 raise PluginError(
@@ -132,13 +133,25 @@ def _emit(result: CompileResult, folder: Path) -> None:
 
 
 def _names(result: CompileResult, spec: EmitterSpec, folder: Path, place: str) -> tuple[str, ...]:
-    emitter: Emitter = result.registry.load(EmitterSpec, spec.name)()
-    try:
-        return emitter.emit(result, folder)
-    except (LowtideError, OSError):
-        raise
-    except Exception as error:
-        raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
+    kind: type[Emitter] = result.registry.load(EmitterSpec, spec.name)
+    with plugin_code(place, passing=(OSError,)):
+        found: object = kind().emit(result, folder)
+        names: tuple[object, ...] | None = tuple(found) if is_iterable(found) else None
+    if names is None:
+        raise PluginError(f"emit should return a tuple of file names, found {found!r}", place=place)
+    return tuple(_inside(name, folder, place) for name in names)
+
+
+def _inside(name: object, folder: Path, place: str) -> str:
+    if not isinstance(name, str):
+        raise PluginError(f"emit should return file names as text, found {name!r}", place=place)
+    path = Path(name)
+    leaves = path.is_absolute() or ".." in path.parts
+    if leaves or not (folder / path).resolve().is_relative_to(folder.resolve()):
+        raise PluginError(
+            f"emit should return names of files in the folder, relative to it, found {name!r}", place=place
+        )
+    return name
 
 
 def _digest(path: Path) -> str:

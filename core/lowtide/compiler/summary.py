@@ -10,12 +10,11 @@ from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import decibels
 from lowtide.compiler.widths import width_reasons
-from lowtide.errors import LowtideError, PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, LayerError
 from lowtide.passes import PassRun
-from lowtide.plugin import CalibratorSpec, ReportSectionSpec
+from lowtide.plugin import CalibratorSpec, ReportSectionSpec, plugin_code
 from lowtide.quantize.operands import mac_operands
 from lowtide.report.model import (
     AgreementReport,
@@ -146,14 +145,10 @@ def _total(found: Iterable[CodeDifference]) -> CodeDifference:
 def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:
     registry = compilation.request.registry
     for spec in registry.all(ReportSectionSpec):
-        section: Section = registry.load(ReportSectionSpec, spec.name)()
-        try:
+        kind: type[Section] = registry.load(ReportSectionSpec, spec.name)
+        with plugin_code(registry.describe(spec)):
+            section = kind()
             text = section.text(compilation)
-        except LowtideError:
-            raise
-        except Exception as error:
-            place = f"the report section {spec.name} of {registry.provider(spec)}"
-            raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
         if text:
             yield section.title or spec.summary, text
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lowtide.calibrate import Collected, Statistic, TensorInfo, collect
 from lowtide.calibrate.api import Wants
 from lowtide.calibrate.collect import CHUNK, array_positions
-from lowtide.errors import DataError, QuantizationError
+from lowtide.errors import DataError, PluginError, QuantizationError
 from lowtide.ir import Array, Graph
 from lowtide.runtime import to_model
 
@@ -53,6 +53,31 @@ class Frames(Total):
     def update(self, observed: object) -> None:
         del observed
         self.count += 1
+
+
+class Failing(Total):
+    """Fails on its first frame."""
+
+    def update(self, observed: object) -> None:
+        del observed
+        raise ZeroDivisionError("by 0")
+
+
+class FailingToMerge(Total):
+    """Fails at the end of a chunk."""
+
+    def merge(self, other: object) -> None:
+        del other
+        raise ZeroDivisionError("by 0")
+
+
+@pytest.mark.parametrize("kind", [Failing, FailingToMerge])
+def test_a_statistic_that_fails_is_named_with_the_tensor(
+    network: Graph, source_of: Any, kind: type[Statistic]
+) -> None:
+    with pytest.raises(PluginError, match="failed with ZeroDivisionError: by 0") as caught:
+        collect(network, source_of(2), [kind])
+    assert caught.value.place == f"the statistic total of {__name__}, tensor x"
 
 
 def plain(graph: Graph, source: Any) -> dict[str, list[Array]]:

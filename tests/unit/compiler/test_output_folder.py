@@ -121,6 +121,35 @@ def test_an_emitter_that_fails_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+def write_beside(folder: Path) -> str:
+    (folder.parent / "outside.txt").write_text("x", "utf-8")
+    return "../outside.txt"
+
+
+@pytest.mark.parametrize(
+    ("emit", "words"),
+    [
+        (lambda _: None, "emit should return a tuple of file names, found None"),
+        (lambda _: 3, "emit should return a tuple of file names, found 3"),
+        (lambda _: "notes.txt", "emit should return a tuple of file names, found 'notes.txt'"),
+        (lambda folder: (folder / "x.txt",), "emit should return file names as text, found "),
+        (lambda folder: (write_beside(folder),), "relative to it, found '../outside.txt'"),
+        (lambda folder: (str(folder / "x.txt"),), "relative to it, found "),
+        (lambda _: ("a/../x.txt",), "relative to it, found 'a/../x.txt'"),
+        (lambda _: (name for name in ["x", 1 // 0]), "failed with ZeroDivisionError"),
+        (lambda _: sys.exit(0), "failed with SystemExit"),
+    ],
+)
+def test_an_emitter_that_does_not_return_names_of_its_files_is_named(
+    emit: Any, words: str, result: CompileResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(PluginError) as caught:
+        with_emitter(result, monkeypatch, emit).save(tmp_path / "out")
+    assert words in caught.value.message
+    assert caught.value.place == "the emitter zz of acme 1 (extra)"
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_emitter_that_fails_keeps_the_earlier_output(
     result: CompileResult, saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

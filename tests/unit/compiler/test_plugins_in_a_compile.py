@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import attrs
 import pytest
@@ -11,9 +11,10 @@ import pytest
 import lowtide
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.stages import Compilation
-from lowtide.errors import LowtideError
+from lowtide.encodings import EncodingRequest, Encodings, EncodingSource
+from lowtide.errors import LowtideError, PluginError
 from lowtide.passes import Pass
-from lowtide.plugin import Provider, Registry, ReportSectionSpec, discover, hookimpl
+from lowtide.plugin import EncodingsSpec, Provider, Registry, ReportSectionSpec, discover, hookimpl
 from lowtide.report import Section, render_report
 from support import CALIBRATION, MODEL
 
@@ -86,3 +87,26 @@ def test_every_pass_can_be_watched() -> None:
     seen: list[str] = []
     result = compiled(discover(), after_pass=lambda item, graph: seen.append(f"{item} {len(graph) > 0}"))
     assert seen == [f"{item.text} True" for item in result.report.passes]
+
+
+@attrs.frozen(kw_only=True)
+class Lost(EncodingSource):
+    """Looks for what is not there."""
+
+    name: ClassVar[str] = "lost"
+
+    def read(self, request: EncodingRequest) -> Encodings | None:
+        del request
+        raise KeyError("ranges")
+
+
+def test_a_source_of_encodings_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plugin:
+        @hookimpl
+        def lowtide_register_encodings(self) -> Iterable[EncodingsSpec]:
+            return [EncodingsSpec(name="lost", summary="s", implementation="lost_source:Lost")]
+
+    monkeypatch.setitem(sys.modules, "lost_source", cast(Any, SimpleNamespace(Lost=Lost)))
+    with pytest.raises(PluginError, match="failed with KeyError") as caught:
+        compiled(registry_with(Plugin()))
+    assert caught.value.place == "the encoding lost of test 1 (test)"
