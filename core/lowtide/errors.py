@@ -60,7 +60,7 @@ class PipelineError(LowtideError):
 
 
 class PluginError(LowtideError):
-    """A plugin cannot be loaded or hands in something unusable."""
+    """A plugin cannot be loaded, fails, or hands in something unusable."""
 
     code = "LT301"
 

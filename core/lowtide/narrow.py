@@ -6,9 +6,10 @@ After a plain ``isinstance`` against a generic class, type checkers do not know 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
@@ -29,5 +30,6 @@ def is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is one real number of Python or numpy, NaN and infinity included."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.ndim == 0 and value.dtype.kind in "fiu"
+        array: NDArray[Any] = np.asarray(cast("Any", value))
+        return array.ndim == 0 and array.dtype.kind in "fiu"
     return isinstance(value, int | float)

@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.compiler.floats import workbench
-from lowtide.compiler.recipe import Recipe, check_recipe, recipe_of
+from lowtide.compiler.recipe import Recipe, check_recipe, recipe_of, target_place
 
 if TYPE_CHECKING:
     from lowtide.compiler.stages import Compilation
@@ -42,6 +42,6 @@ def improve_weights(c: Compilation) -> None:
 
 
 def _recipe(c: Compilation) -> Recipe:
-    recipe = recipe_of(c.target.recipes.get(RECIPE, ()), c.options)
+    recipe = recipe_of(c.target.recipes.get(RECIPE, ()), c.options, place=target_place(c.target.name, RECIPE))
     check_recipe(recipe, c.request.registry)
     return recipe

@@ -12,7 +12,7 @@ from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
 from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
-from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of
+from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of, recipe_place
 from lowtide.compiler.structure import with_structure
 from lowtide.compiler.trials import improved
 from lowtide.compiler.widths import ask, choose, with_oracle
@@ -108,7 +108,8 @@ def adopt(c: Compilation, attempt: Attempt) -> None:
 
 def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> Recipe:
     """What to do: nothing where the model says all; no conditioning where it says something of tensors."""
-    recipe = recipe_of(chosen_lines(c.target.recipes, c.options), c.options)
+    place = recipe_place(c.target.name, c.target.recipes, c.options)
+    recipe = recipe_of(chosen_lines(c.target.recipes, c.options), c.options, place=place)
     check_recipe(recipe, c.request.registry)
     if c.source is None or (c.encodings.explicit and not missing):
         return Recipe(Settings(recipe.settings.calibrator))

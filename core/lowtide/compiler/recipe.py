@@ -18,6 +18,8 @@ STAGES: tuple[Stage, ...] = ("structure", "condition", "calibrator", "scales", "
 """In the order in which they take effect."""
 
 _STEP = re.compile(r"(?:if (?P<flag>\w+) )?(?P<verb>use|try|else) (?P<stage>\w+) (?P<text>\S.*)")
+PLACE = "recipe"
+"""The option that a recipe may be written out in."""
 EXAMPLE = "try weights correct-bias"
 
 
@@ -79,8 +81,8 @@ class Recipe:
         return Recipe(settings, tuple(step for step in self.trials if step.stage != stage))
 
 
-def parse_step(text: str) -> Step:
-    """Read ``[if OPTION] use|try|else STAGE TEXT``.
+def parse_step(text: str, *, place: str = PLACE) -> Step:
+    """Read ``[if OPTION] use|try|else STAGE TEXT``; the place is for messages.
 
     Raises:
         OptionError: when it is none.
@@ -90,13 +92,13 @@ def parse_step(text: str) -> Step:
         raise OptionError(
             f"expected use, try or else, then {', '.join(STAGES)}, then a calibrator or passes; "
             f"found {text!r}",
-            place="recipe",
+            place=place,
             hint=f"as in {EXAMPLE!r}",
         )
     flags = [field.name for field in attrs.fields(CompileOptions)]
     if found["flag"] and found["flag"] not in flags:
         raise OptionError(
-            f"there is no option {found['flag']!r}", place="recipe", hint=nearest(found["flag"], flags)
+            f"there is no option {found['flag']!r}", place=place, hint=nearest(found["flag"], flags)
         )
     return Step(
         found["verb"] != "use",
@@ -107,8 +109,13 @@ def parse_step(text: str) -> Step:
     )
 
 
-def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
+def recipe_of(lines: Iterable[str], options: CompileOptions, *, place: str = PLACE) -> Recipe:
     """The recipe that lines make under the options; what an option sets, no step changes.
+
+    Args:
+        lines: its steps.
+        options: what the user set.
+        place: where the lines come from, for messages.
 
     Raises:
         OptionError: for a line that is no step, or when nothing names a calibrator.
@@ -117,7 +124,7 @@ def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
     given = {stage for stage in STAGES if getattr(options, stage) is not None}
     trials: list[Step] = []
     follows = False  # whether the step that an `else` belongs to is there
-    for step in map(parse_step, lines):
+    for step in (parse_step(line, place=place) for line in lines):
         follows = follows and step.otherwise
         if step.stage in given or (step.flag and not getattr(options, step.flag)):
             continue
@@ -127,7 +134,7 @@ def recipe_of(lines: Iterable[str], options: CompileOptions) -> Recipe:
         else:
             settings = settings.with_step(step.stage, step.text)
     if not settings.calibrator:
-        raise OptionError("no step names a calibrator", place="recipe", hint="use calibrator minmax")
+        raise OptionError("no step names a calibrator", place=place, hint="use calibrator minmax")
     return Recipe(settings, tuple(trials))
 
 
@@ -146,8 +153,19 @@ def chosen_lines(recipes: Mapping[str, Sequence[str]], options: CompileOptions) 
         return recipes[name]
     if " " in name:
         return name.split(";")
-    place = "recipe" if options.recipe else "accuracy_level"
+    place = PLACE if options.recipe else "accuracy_level"
     raise OptionError(f"the device has no recipe {name!r}", place=place, hint=nearest(name, recipes))
+
+
+def recipe_place(target: str, recipes: Iterable[str], options: CompileOptions) -> str:
+    """Where `chosen_lines` finds its lines, for messages: in a device's description or in the option."""
+    name = options.recipe or str(options.accuracy_level)
+    return target_place(target, name) if name in recipes else PLACE
+
+
+def target_place(target: str, name: str) -> str:
+    """Where a recipe of a device is, for messages."""
+    return f"target {target}: recipes.{name}"
 
 
 def check_recipe(recipe: Recipe, registry: Registry) -> None:

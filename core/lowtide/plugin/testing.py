@@ -18,10 +18,10 @@ from typing import Any, cast
 import attrs
 
 from lowtide.compiler.diagnose import check_findings, view_of
-from lowtide.compiler.recipe import check_recipe, recipe_of
+from lowtide.compiler.recipe import check_recipe, recipe_of, target_place
 from lowtide.compiler.stages import Compilation
 from lowtide.diagnosis import CODE, Diagnosis, remedy_options
-from lowtide.errors import OptionError, PluginError
+from lowtide.errors import LowtideError, OptionError, PluginError
 from lowtide.ir import Graph
 from lowtide.latency import LatencyModel, LatencyProblem, LayerCost, latency_model, uniform_plan
 from lowtide.options import CompileOptions, OptionLayer, resolve_options
@@ -45,9 +45,11 @@ from lowtide.tuning.search import BUDGET
 __all__ = [
     "check_calibrator",
     "check_diagnosis",
+    "check_findings",
     "check_latency_model",
     "check_pass",
     "check_plugin",
+    "check_recipe",
     "check_statistic",
     "check_strategy",
     "check_target",
@@ -225,8 +227,14 @@ def check_target(name: str, registry: Registry) -> None:
     """
     target = load_target(name, registry)
     parse_pipeline(target.prepare, registry)
-    for lines in target.recipes.values():
-        check_recipe(recipe_of(lines, CompileOptions()), registry)
+    for recipe, lines in target.recipes.items():
+        place = target_place(target.name, recipe)
+        made = recipe_of(lines, CompileOptions(), place=place)
+        try:
+            check_recipe(made, registry)
+        except LowtideError as error:
+            error.add_note(f"in {place}")
+            raise
     metrics = [spec.name for spec in registry.all(MetricSpec)]
     for text in target.tune.goals:
         parse_goal(text, metrics, place=f"target {name}: tune.goals")

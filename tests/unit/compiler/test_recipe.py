@@ -14,7 +14,7 @@ import pytest
 import lowtide
 from lowtide.compiler import attempt, held_out
 from lowtide.compiler.held_out import HeldOut, split
-from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of
+from lowtide.compiler.recipe import Recipe, Settings, Step, chosen_lines, parse_step, recipe_of, recipe_place
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import session_of
 from lowtide.compiler.stages import Compilation
@@ -103,6 +103,20 @@ def test_what_is_no_step_is_refused_with_an_example(text: str) -> None:
 def test_an_unknown_flag_is_refused_with_the_nearest() -> None:
     with pytest.raises(OptionError, match="weight_clipping"):
         parse_step("if weight_cliping use weights x")
+
+
+@pytest.mark.parametrize("line", ["use biases x", "if no_such_flag use weights x", "use weights x"])
+def test_a_wrong_recipe_of_a_device_names_the_device(line: str) -> None:
+    recipes, options = {"1": (line,)}, CompileOptions()
+    place = recipe_place("acme-box", recipes, options)
+    with pytest.raises(OptionError) as caught:
+        recipe_of(chosen_lines(recipes, options), options, place=place)
+    assert caught.value.place == "target acme-box: recipes.1"
+
+
+def test_a_wrong_recipe_that_is_written_out_names_the_option() -> None:
+    options = CompileOptions(recipe="use biases x; use weights y")
+    assert recipe_place("acme-box", {"1": (USE,)}, options) == "recipe"
 
 
 def test_certain_steps_fill_the_settings_in_order_and_the_others_are_tried() -> None:

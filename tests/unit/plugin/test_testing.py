@@ -429,14 +429,14 @@ def device(folder: Path, text: str) -> Registry:
         (
             'recipes = { "1" = ["use calibrator minmax", "try weights no-such-pass"] }',
             UnknownNameError,
-            "no-such",
+            r"(?s)no-such.*in target acme-device: recipes\.1",
         ),
-        ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, "no-such"),
-        ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, "expected use, try or else"),
+        ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, r"(?s)no-such.*recipes\.1"),
+        ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, r"recipes\.1: expected use, try"),
         (
             'recipes = { "1" = ["try weights correct-bias"], "2" = [] }',
             OptionError,
-            "no step names a calibrator",
+            r"target acme-device: recipes\.2: no step names a calibrator",
         ),
     ],
 )
