@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from lowtide.compiler.attempt import Workbench
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.run import session_of
+from lowtide.errors import OptionError
 from lowtide.measure import ErrorSum, evaluate
 from lowtide.measure.gates import Gate, parse_gate
+from lowtide.measure.layers import numbers_of
 from lowtide.plugin import MetricSpec
 from lowtide.precision import Goal, PrecisionPlan
 from lowtide.runtime import Session, in_flight, to_model
@@ -48,6 +50,7 @@ class FigureGoal(Goal):
 
         Raises:
             DataError: when the metric needs labels that the frames do not have.
+            OptionError: when SQNR is asked for and no output has one.
         """
         attempt, _ = self._oracle.finished(plan)
         c = self._c
@@ -60,7 +63,13 @@ class FigureGoal(Goal):
             return found.figures[self._gate.name][1]
         frames = c.measured_frames()
         plain = Session(to_model(c.prepared, quantized=False))
-        sums = [ErrorSum() for _ in c.prepared.outputs]
+        sums = [None if numbers_of(value) is None else ErrorSum() for value in c.prepared.outputs]
+        if not any(sums):
+            raise OptionError(
+                "no output holds numbers whose error can be measured",
+                place=f"goal {self.text}",
+                hint="name a metric; see `lowtide metrics`",
+            )
         pairs = zip(
             in_flight(plain, frames.frames(), lambda frame: frame.feeds),
             in_flight(fixed, frames.frames(), lambda frame: frame.feeds),
@@ -68,5 +77,6 @@ class FigureGoal(Goal):
         )
         for (_, real), (_, made) in pairs:
             for total, one, other in zip(sums, real.values(), made.values(), strict=True):
-                total.add(one, other)
-        return min(total.sqnr_db for total in sums)
+                if total is not None:
+                    total.add(one, other)
+        return min(total.sqnr_db for total in sums if total is not None)

@@ -11,7 +11,7 @@ import attrs
 from lowtide.compiler.run import Device, session_of
 from lowtide.data import DataSource
 from lowtide.ir import Array, Graph
-from lowtide.measure import ErrorSum, judged
+from lowtide.measure import ErrorSum, is_comparable, judged
 from lowtide.runtime import Session, in_flight, to_model
 
 KEPT = 64 << 20
@@ -59,7 +59,7 @@ class HeldOut:
         """
         graph = judged(quantized)
         exact = session_of(graph, "exact", device)
-        sums = [ErrorSum() if value.type.dtype.is_float else None for value in graph.outputs]
+        sums = [ErrorSum() if is_comparable(value) else None for value in graph.outputs]
         results = in_flight(exact, self.frames.frames(), lambda frame: frame.feeds)
         for (_, outputs), wanted in zip(results, self._wanted(), strict=True):
             self.runs += 1

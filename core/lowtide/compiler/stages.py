@@ -20,7 +20,7 @@ from lowtide.encodings import Encodings
 from lowtide.errors import DataError, OptionError, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
-from lowtide.ir import Graph
+from lowtide.ir import Graph, layers
 from lowtide.measure import (
     Agreement,
     Measurement,
@@ -262,6 +262,7 @@ class Compilation:
         against tensors before they were scaled every error would be that of the scaling. Outputs are compared
         with the prepared network, so that what conditioning has changed counts as error.
         """
+        self._note_uncompared()
         frames = self.measured_frames()
         known, progress = spans(self.graph, self.ranges), self.clock.progress.advance
         if self.is_float or not quantized_activations(self.graph):
@@ -280,6 +281,18 @@ class Compilation:
             spans=known,
             progress=progress,
         )
+
+    def _note_uncompared(self) -> None:
+        made = [value for layer in layers(self.graph) for value in layer.outputs]
+        loose = sorted((v for v in made if not v.type.is_static), key=lambda v: not self.graph.is_output(v))
+        if loose:
+            shown = ", ".join(short_name(v.name) for v in loose[:3]) + (", …" if len(loose) > 3 else "")
+            self.diagnostics.info(
+                "LT888",
+                shown,
+                "data decide how many elements there are, so those of the float and of the quantized network "
+                "cannot be compared one by one: no error is given, and what they are computed from is judged",
+            )
 
     def verify(self) -> None:
         """Compare what the device computes, integer by integer, with the emulation and the float network."""

@@ -17,6 +17,9 @@ from lowtide.runtime.model import add_initializers
 FUSIONS = ("ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion")
 """Rewrites of ONNX Runtime that move a factor into weights and so make them no integers any more."""
 
+Feed = tuple[int, Sequence[int | None] | None]
+"""ONNX element type and shape."""
+
 
 @attrs.frozen(eq=False)
 class _Segment:
@@ -36,14 +39,12 @@ class Program:
     constants: Mapping[str, Array]
 
     @classmethod
-    def of(
-        cls, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]], wanted: Iterable[str]
-    ) -> Program:
+    def of(cls, builder: Builder, feeds: Mapping[str, Feed], wanted: Iterable[str]) -> Program:
         """Put the steps together.
 
         Args:
             builder: the steps.
-            feeds: ONNX element type and shape of what a run is fed, by name.
+            feeds: what a run is fed, by name.
             wanted: the tensors that a run returns.
         """
         runs: list[list[onnx.NodeProto] | Step] = []
@@ -112,8 +113,8 @@ def _serialized(
     return model.SerializeToString()
 
 
-def _info(name: str, builder: Builder, feeds: Mapping[str, tuple[int, Sequence[int]]]) -> onnx.ValueInfoProto:
+def _info(name: str, builder: Builder, feeds: Mapping[str, Feed]) -> onnx.ValueInfoProto:
     if name in feeds:
         number, shape = feeds[name]
-        return helper.make_tensor_value_info(name, number, list(shape))
+        return helper.make_tensor_value_info(name, number, None if shape is None else list(shape))
     return helper.make_tensor_value_info(name, builder.types.get(name, onnx.TensorProto.FLOAT), None)

@@ -56,7 +56,7 @@ class ExactSession:
             if outputs is None or value.name in outputs
         }
         self._codes = {name: _stored(lowering, graph.values[name]) for name in codes}
-        feeds = {value.name: (types[value.name].onnx, value.type.static_shape) for value in graph.inputs}
+        feeds = {value.name: (types[value.name].onnx, value.type.shape) for value in graph.inputs}
         wanted = [*self._outputs.values(), *self._codes.values()]
         self._program = Program.of(builder, feeds, wanted)
         self.output_names = tuple(self._outputs)

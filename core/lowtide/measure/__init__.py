@@ -7,7 +7,7 @@ from lowtide.measure.api import Metric
 from lowtide.measure.evaluate import Evaluation, evaluate
 from lowtide.measure.exact_layers import measure_exact_layers
 from lowtide.measure.histogram import Histogram, spans
-from lowtide.measure.judged import judged, judged_values
+from lowtide.measure.judged import is_comparable, judged, judged_values
 from lowtide.measure.layers import LayerError, Measurement, measure_layers
 from lowtide.measure.signal import ErrorSum
 
@@ -21,6 +21,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "evaluate",
+    "is_comparable",
     "judged",
     "judged_values",
     "measure_agreement",

@@ -17,7 +17,7 @@ from lowtide.ir import Array, Graph
 from lowtide.measure.alone import LayersAlone, codes_of, quant_of
 from lowtide.measure.layers import numbers_of
 from lowtide.measure.signal import ErrorSum
-from lowtide.runtime import Session, dequantize, to_model
+from lowtide.runtime import Nothing, Runner, Session, dequantize, to_model
 
 MOST_FRAMES = 2
 """Frames that layers are compared on one by one; outputs are compared on all that are given."""
@@ -100,10 +100,12 @@ def measure_agreement(
     alone = LayersAlone(quantized, frozenset(on_host))
     ends = _ends(quantized)
     real = {v.name: number.name for v in quantized.outputs if (number := numbers_of(v)) is not None}
-    names = list(dict.fromkeys([*ends.values(), *real.values()]))
+    sources = list(dict.fromkeys(real.values()))
+    names = list(dict.fromkeys([*ends.values(), *sources]))
     exact = _with_outputs(quantized, real, profile, on_host, [*alone.needed, *ends.values()])
-    emulated = Session(to_model(quantized, quantized=True, outputs=names))
-    plain = Session(to_model(reference, quantized=False, outputs=list(dict.fromkeys(real.values()))))
+    # A network may end with nothing that has numbers: only its layers are compared then.
+    emulated: Runner = Session(to_model(quantized, quantized=True, outputs=names)) if names else Nothing()
+    plain: Runner = Session(to_model(reference, quantized=False, outputs=sources)) if sources else Nothing()
     single = Session(alone.model()) if alone.layers else None
     found = Agreement(
         0,
@@ -115,7 +117,7 @@ def measure_agreement(
     count = 0
     for frame in frames.frames():
         outputs, codes = exact.run_codes(frame.feeds)
-        floats = dict(zip(dict.fromkeys(real.values()), plain.run(frame.feeds).values(), strict=True))
+        floats = dict(zip(sources, plain.run(frame.feeds).values(), strict=True))
         shown = dict(zip(names, emulated.run(frame.feeds).values(), strict=True))
         for name, source in real.items():
             found.outputs[name].add(floats[source], outputs[source])
@@ -154,6 +156,6 @@ def _ends(graph: Graph) -> dict[str, str]:
     for value in graph.outputs:
         maker = value.producer
         source = maker.value(0) if maker is not None and maker.op == "QuantizeLinear" else value
-        if source.type.quant is not None and not source.is_constant:
+        if source.type.quant is not None and source.type.is_static and not source.is_constant:
             found[value.name] = source.name
     return found

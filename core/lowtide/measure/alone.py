@@ -21,7 +21,7 @@ class LayersAlone:
         graph: the layers side by side; each gives its result as an output.
         fed: the input that stands for each value that a layer reads.
         layers: by name, the result of each layer in the network and here; only layers whose inputs and result
-            all have codes.
+            all have codes, and shapes that do not depend on data.
         needed: names of the values that are fed or made.
     """
 
@@ -70,7 +70,7 @@ def codes_of(real: Array, value: Value) -> Array:
 
 def _has_codes(layer: Layer) -> bool:
     around = (*layer.inputs, layer.output)
-    quantized = all(value.type.quant is not None for value in around)
+    quantized = all(value.type.quant is not None and value.type.is_static for value in around)
     return quantized and bool(layer.inputs) and len(layer.outputs) == 1
 
 

@@ -78,7 +78,7 @@ class _Run:
     ) -> None:
         found = layers(quantized)
         known = reference.values
-        self.made = [layer.name for layer in found if _is_float(known.get(layer.name))]
+        self.made = [layer.name for layer in found if _is_measured(known.get(layer.name))]
         unknown = {layer.name for layer in found if any(v.name not in known for v in layer.inputs)}
         unknown |= {layer.name for layer in found} - set(self.made)
         self.alone = LayersAlone(quantized, on_host | unknown)
@@ -135,6 +135,11 @@ class _Run:
 
 def _is_float(value: Value | None) -> bool:
     return value is not None and value.type.dtype is DType.FLOAT32
+
+
+def _is_measured(value: Value | None) -> bool:
+    """Whether every run has as many elements: where data decide, there is nothing to compare one by one."""
+    return _is_float(value) and value is not None and value.type.is_static
 
 
 def _judge(reference: Graph, made: Sequence[str], alone: Sequence[str]) -> Graph:

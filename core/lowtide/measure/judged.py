@@ -17,8 +17,10 @@ def judged(graph: Graph) -> Graph:
     noise, so a few of them decide, and where a class is certain every error is hidden. Logits count every
     frame, so they stand for a Softmax. A Sigmoid is mostly near 0 in a detector: its logits are those of the
     background, its probabilities those of what was found, and both count. Where a Concat joins boxes with
-    scores, the boxes have nearly all of the energy, so that nothing would be seen of the scores. What several
-    outputs come from counts once.
+    scores, the boxes have nearly all of the energy, so that nothing would be seen of the scores. Indices say
+    nothing until they jump, and results whose shape depends on data have no elements to compare: the float
+    tensors of known shape that they are computed from stand for both. What several outputs come from counts
+    once.
     """
     made = graph.clone()
     made.set_outputs(judged_values(made))
@@ -28,7 +30,35 @@ def judged(graph: Graph) -> Graph:
 
 def judged_values(graph: Graph) -> tuple[Value, ...]:
     """The outputs of `judged`, in the network itself."""
-    return tuple(dict.fromkeys(part for value in graph.outputs for part in _parts(value)))
+    numbers = dict.fromkeys(number for value in graph.outputs for number in _numbers(value))
+    found = tuple(dict.fromkeys(part for number in numbers for part in _comparable_parts(number)))
+    return found or tuple(graph.outputs)
+
+
+def is_comparable(value: Value) -> bool:
+    """Whether two runs can be compared element by element: float numbers, as many in every run."""
+    return value.type.dtype.is_float and value.type.is_static
+
+
+def _numbers(value: Value) -> tuple[Value, ...]:
+    """A value that can be compared, or the nearest such tensors that layers compute it from."""
+    if is_comparable(value):
+        return (value,)
+    found: list[Value] = []
+    todo, seen = [value], {value}
+    while todo:
+        maker = todo.pop().producer
+        read = [] if maker is None else dict.fromkeys(v for v in maker.inputs if v is not None)
+        new = [source for source in read if source not in seen and source.producer is not None]
+        seen.update(new)
+        found += [source for source in new if is_comparable(source)]
+        todo += reversed([source for source in new if not is_comparable(source)])
+    return tuple(found)
+
+
+def _comparable_parts(value: Value) -> tuple[Value, ...]:
+    found = _parts(value)
+    return found if all(map(is_comparable, found)) else (value,)
 
 
 def _parts(value: Value) -> tuple[Value, ...]:

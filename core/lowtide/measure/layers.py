@@ -17,6 +17,7 @@ from lowtide.data import DataSource, Frame
 from lowtide.ir import Array, Constant, DType, Graph, Layer, Node, TensorType, Value, layers
 from lowtide.ir.shapes import infer_types
 from lowtide.measure.histogram import Histogram, sample_step
+from lowtide.measure.judged import is_comparable
 from lowtide.measure.signal import ErrorSum
 from lowtide.runtime import Runner, Session, in_flight, to_model
 
@@ -199,6 +200,8 @@ class _Probe:
         float_value = self.graph.values.get(name)
         if float_value is None or float_value.type.dtype != DType.FLOAT32:
             return
+        if not float_value.type.is_static:
+            return
         self.results.append(
             self.make("ReduceSumSquare", [float_value], self.named("signal", name), SCALAR, keepdims=0)
         )
@@ -273,11 +276,15 @@ class _Probe:
 
 
 def numbers_of(output: Value) -> Value | None:
-    """The float tensor that a network output is or stands for; ``None`` for one that holds no numbers."""
+    """The float tensor that a network output is or stands for.
+
+    Returns:
+        ``None`` for one that holds no numbers, and where the shape depends on data: two networks need not
+        have as many elements then.
+    """
     maker = output.producer
-    if maker is not None and maker.op == "QuantizeLinear":
-        return maker.value(0)
-    return output if output.type.dtype.is_float else None
+    real = maker.value(0) if maker is not None and maker.op == "QuantizeLinear" else output
+    return real if is_comparable(real) else None
 
 
 def _unused_scope(names: Iterable[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import attrs
+import numpy as np
 
 from lowtide.ir import Array
 
@@ -34,6 +36,22 @@ class ErrorSum:
         self.add_sums(float(f @ f), float(difference @ difference), float(abs(difference).max(initial=0.0)))
         self.product += float(f @ q)
         self.result += float(q @ q)
+
+    def add_outputs(self, reference: Mapping[str, Array], result: Mapping[str, Array]) -> None:
+        """Add all outputs of one frame, by name.
+
+        Those of numbers count; where there are none, of integers the elements that differ are the noise, and
+        all are the signal. An output that has another shape, since data decide about it, is lost: all that it
+        was to be is noise.
+        """
+        floats = {name: array for name, array in reference.items() if array.dtype.kind == "f"}
+        for name, wanted in (floats or reference).items():
+            found = result[name]
+            if name not in floats:
+                wrong = np.count_nonzero(wanted != found) if wanted.shape == found.shape else wanted.size
+                self.add_sums(float(wanted.size), float(wrong), float(wrong > 0))
+            else:
+                self.add(wanted, found if wanted.shape == found.shape else np.zeros_like(wanted))
 
     def add_sums(self, signal: float, noise: float, largest: float) -> None:
         """Add sums that were computed elsewhere; the cosine is not known then."""

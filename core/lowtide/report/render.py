@@ -81,8 +81,11 @@ def _summary(report: Report) -> RenderableType:
 
 
 def _outputs(report: Report) -> RenderableType:
-    if not report.outputs:
+    if not report.measured_frames:
         return Text("nothing was measured: no data was given", style="yellow")
+    if not report.outputs:
+        none = Text("no output has numbers to compare: the layers that they come from have", style="dim")
+        return Group(none, Text(), _agreement(report.agreement, ends=False)) if report.agreement else none
     title = f"outputs against the float network, {report.measured_frames} frames"
     extra = ("emulated dB",) if report.agreement else ()
     table = new_table(title, "output", right=(*OUTPUT_FIGURES, *extra))
@@ -90,17 +93,17 @@ def _outputs(report: Report) -> RenderableType:
         row: list[Text | str] = [db(output.sqnr_db), figure(output.cosine, ".6f"), f"{output.max_error:.4g}"]
         emulated = [db(output.qdq_sqnr_db)] if extra else []
         table.add_row(Text(short_name(output.name)), *row, *emulated)
-    return Group(table, Text(), _agreement(report.agreement)) if report.agreement else table
+    return Group(table, Text(), _agreement(report.agreement, ends=True)) if report.agreement else table
 
 
-def _agreement(found: AgreementReport) -> Text:
+def _agreement(found: AgreementReport, *, ends: bool) -> Text:
     """One sentence on exact execution beside the emulation."""
+    whole = f", from end to end {found.output_share:.2%} by at most {found.output_largest}" if ends else ""
     layers = (
         f"{found.layers} layers on the same codes differ in {found.layer_share:.2%} by {found.layer_largest}"
     )
-    ends = f"from end to end {found.output_share:.2%} by at most {found.output_largest}"
     style = "dim" if found.layer_largest <= 1 else "yellow"
-    return Text(f"exact ({found.arithmetic}) beside the Q/DQ emulation: {layers}, {ends}", style=style)
+    return Text(f"exact ({found.arithmetic}) beside the Q/DQ emulation: {layers}{whole}", style=style)
 
 
 def _layers(report: Report, *, every_layer: bool) -> RenderableType:

@@ -87,6 +87,15 @@ class Runner(Protocol):
         ...
 
 
+class Nothing:
+    """No network at all, for a comparison with nothing: ONNX Runtime takes no model without outputs."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Runner.run`."""
+        del feeds
+        return {}
+
+
 def in_flight(
     session: Runner, items: Iterable[T], feeds_of: Callable[[T], Mapping[str, Array]]
 ) -> Generator[tuple[T, dict[str, Array]], None, None]:

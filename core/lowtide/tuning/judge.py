@@ -52,9 +52,7 @@ class Judge:
             plain.update(real, frame, real)
             whole.update(named, frame, real)
             parts[number % PARTS].update(named, frame, real)
-            for name, expected in real.items():
-                if expected.dtype.kind == "f":
-                    sums.add(expected, named[name])
+            sums.add_outputs(real, named)
             if self.progress is not None:
                 self.progress(number + 1, self.frames.count)
         found = Figures(

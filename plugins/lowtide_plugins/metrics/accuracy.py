@@ -64,7 +64,10 @@ class Agreement(_Share):
 
 
 def _scores(outputs: Mapping[str, Array]) -> Array:
-    return next(iter(outputs.values())).ravel().astype(np.float64)
+    name, scores = next(iter(outputs.items()))
+    if not scores.size:
+        raise DataError("a frame has no score: the first output is empty", place=name, hint="--metric sqnr")
+    return scores.ravel().astype(np.float64)
 
 
 def _label(frame: Frame, metric: str, classes: int) -> int:

@@ -14,7 +14,11 @@ from lowtide.measure import ErrorSum, Metric
 
 @attrs.define(kw_only=True)
 class Sqnr(Metric):
-    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and outputs; infinite without error."""
+    """10 log10(sum f^2 / sum (f - q)^2) in dB over all frames and outputs; infinite without error.
+
+    Of a network with integer outputs only, 10 log10(elements / elements that differ); see
+    `ErrorSum.add_outputs`.
+    """
 
     name: ClassVar[str] = "sqnr"
     sums: ErrorSum = attrs.field(factory=ErrorSum)
@@ -22,9 +26,7 @@ class Sqnr(Metric):
     def update(self, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array]) -> None:
         """See `Metric.update`."""
         del frame
-        for name, expected in reference.items():
-            if expected.dtype.kind == "f":
-                self.sums.add(expected, outputs[name])
+        self.sums.add_outputs(reference, outputs)
 
     def value(self) -> float:
         """See `Metric.value`."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.data import DataSource
-from lowtide.ir import Array, Constant, DType, Graph, Node, TensorType, Value, layers
-from lowtide.measure import judged_values
+from lowtide.ir import Array, Constant, Graph, Node, TensorType, Value, layers
+from lowtide.measure import is_comparable, judged_values
 from lowtide.runtime import Session, in_flight, to_model
 
 Change = Callable[[Array], Array]
@@ -53,7 +53,7 @@ class Values:
         self.graph = graph
         self.runs = 0.0
         self.clips: dict[Value, Range] = {}
-        self.outputs = [value for value in judged_values(graph) if value.type.dtype is DType.FLOAT32]
+        self.outputs = [value for value in judged_values(graph) if is_comparable(value)]
         # What a layer does counts with its first node, which does most of it.
         self.shares = {layer.nodes[0]: shares.get(layer.name, 0.0) for layer in layers(graph)}
         self._source, self._count, self._memory = frames, count, memory

@@ -135,8 +135,8 @@ class Reconstruct(Pass):
 
     def _count(self, graph: Graph) -> int:
         """As many frames as their activations fit into `memory`, but at least half of `frames`."""
-        made = [value.type.static_shape for layer in layers(graph) for value in layer.outputs]
-        size = 4 * sum(math.prod(shape) for shape in made)
+        made = [value.type for layer in layers(graph) for value in layer.outputs]
+        size = 4 * sum(math.prod(kind.static_shape) for kind in made if kind.is_static)
         return max(math.ceil(self.frames / 2), min(self.frames, (self.memory << 20) // max(size, 1)))
 
 
@@ -148,6 +148,8 @@ def objection(node: Node, operands: MacOperands, reference: Graph, most: int) ->
         return "it is no plain product; alpha, beta and transA would have to be 1, 1 and 0."
     if original_weights(node, reference) is None:
         return NO_TWIN
+    if not node.output.type.is_static:
+        return "the number of its results depends on data."
     quant = operands.weights.type.quant
     if quant is None:
         return "its weights are float."

@@ -21,7 +21,7 @@ from lowtide.errors import DataError
 from lowtide.exact import ExactSession
 from lowtide.ir import Array, Graph, Layer, Node, Value, layers
 from lowtide.quantize.numbers import quantize
-from lowtide.runtime import Session, dequantize, in_flight, to_model
+from lowtide.runtime import Nothing, Session, dequantize, in_flight, to_model
 from lowtide_plugins.weights.addends import Addend
 from lowtide_plugins.weights.moments import sample_results
 
@@ -34,10 +34,20 @@ class Kept:
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     file: BinaryIO | None = None
+    loose: list[Array] | None = None
 
     @classmethod
-    def like(cls, first: Array, frames: int, *, in_memory: bool) -> Kept:
-        """Room for a value of which one frame is known."""
+    def like(cls, first: Array, frames: int, *, in_memory: bool, loose: bool = False) -> Kept:
+        """Room for a value of which one frame is known.
+
+        Args:
+            first: that frame.
+            frames: of how many.
+            in_memory: not in a file.
+            loose: frames have shapes of their own; they are in memory.
+        """
+        if loose:
+            return cls(None, first.shape, first.dtype, loose=[])
         if in_memory:
             return cls(np.empty((frames, *first.shape), first.dtype), first.shape, first.dtype)
         return cls(None, first.shape, first.dtype, cast(BinaryIO, tempfile.TemporaryFile()))
@@ -45,11 +55,15 @@ class Kept:
     @property
     def nbytes(self) -> int:
         """What it takes in memory."""
+        if self.loose is not None:
+            return sum(array.nbytes for array in self.loose)
         return 0 if self.array is None else self.array.nbytes
 
     def put(self, frame: int, found: Array) -> None:
-        """Keep one frame; those of a file come in order."""
-        if self.array is not None:
+        """Keep one frame; they come in order."""
+        if self.loose is not None:
+            self.loose.append(found)
+        elif self.array is not None:
             self.array[frame] = found
         elif self.file is not None:
             self.file.seek(frame * found.nbytes)
@@ -57,6 +71,8 @@ class Kept:
 
     def get(self, frame: int) -> Array:
         """One frame."""
+        if self.loose is not None:
+            return self.loose[frame]
         if self.array is not None:
             found: Array = self.array[frame]
             return found
@@ -109,7 +125,7 @@ class LayerSequence:
         names = list(self.targets)
         nodes = [_producer(self.reference, name) for name in names]
         told = [self.addends[name].sum.name if name in self.addends else name for name in names]
-        session = Session(to_model(self.reference, quantized=False, outputs=told)) if names else _Nothing()
+        session = Session(to_model(self.reference, quantized=False, outputs=told)) if names else Nothing()
         for number, (frame, results) in enumerate(in_flight(session, frames.frames(), lambda f: f.feeds)):
             for value in self.graph.inputs:
                 quant, array = value.type.quant, frame.feeds[value.name]
@@ -183,22 +199,14 @@ class LayerSequence:
         if name not in self._fixed:
             used = sum(kept.nbytes for kept in self._fixed.values())
             fits = used + array.nbytes * self.count <= self.memory << 20
-            self._fixed[name] = Kept.like(array, self.count, in_memory=fits)
+            loose = not self.graph.values[name].type.is_static
+            self._fixed[name] = Kept.like(array, self.count, in_memory=fits, loose=loose)
         self._fixed[name].put(frame, array)
 
     def _drop(self, name: str) -> None:
         kept = self._fixed.pop(name, None)
         if kept is not None:
             kept.close()
-
-
-class _Nothing:
-    """No network at all, for a walk that compares with nothing."""
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """See `Runner.run`."""
-        del feeds
-        return {}
 
 
 class _Codes:
