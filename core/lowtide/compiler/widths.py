@@ -12,10 +12,10 @@ from lowtide.compiler.attempt import Workbench
 from lowtide.compiler.goal import FigureGoal
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe
-from lowtide.errors import LowtideError, OptionError, PluginError, UnsupportedByTargetError
+from lowtide.errors import OptionError, PluginError, UnsupportedByTargetError
 from lowtide.latency import LatencyProblem, ModelCosts, latency_model
 from lowtide.passes import parse_configured
-from lowtide.plugin import StrategySpec
+from lowtide.plugin import StrategySpec, plugin_code
 from lowtide.precision import (
     Budget,
     Costs,
@@ -88,12 +88,8 @@ def choose(c: Compilation, problem: PrecisionProblem) -> PrecisionPlan:
     strategy: PrecisionStrategy = parse_configured(options.chosen_strategy, registry, StrategySpec)
     owner = registry.provider(registry.get(StrategySpec, strategy.name))
     provider = f"the strategy {options.chosen_strategy} of {owner}"
-    try:
+    with plugin_code(provider):
         plan = strategy.plan(problem)
-    except LowtideError:
-        raise
-    except Exception as error:
-        raise PluginError(f"it failed: {type(error).__name__}: {error}", place=provider) from error
     if not isinstance(plan, PrecisionPlan):  # pyright: ignore[reportUnnecessaryIsInstance]  # third parties write it
         raise PluginError(f"should return a PrecisionPlan, found {plan!r}", place=provider)
     # A budget steers the search for the front, whose points may lie beyond it.

@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 
 import attrs
 
-from lowtide.errors import LowtideError, PluginError
+from lowtide.errors import PluginError
 from lowtide.ir import Graph
 from lowtide.latency.work import LayerWork, layer_works
+from lowtide.plugin.calls import plugin_code
 from lowtide.precision import PrecisionPlan
 from lowtide.target import Placement, Target
 
@@ -118,12 +119,8 @@ class LatencyModel(abc.ABC):
             PluginError: naming the model and the layer, when it fails or gives no finite time for that layer.
         """
         place = f"latency model {self.name}, layer {layer.name}"
-        try:
+        with plugin_code(place):
             found: object = self.layer_ms(layer, in_bits, out_bits, weight_bits)
-        except LowtideError:
-            raise
-        except Exception as error:
-            raise PluginError(f"it failed: {type(error).__name__}: {error}", place=place) from error
         if not isinstance(found, LayerCost):
             raise PluginError(f"layer_ms should return a LayerCost, found {found!r}", place=place)
         if found.layer != layer.name:
@@ -138,12 +135,8 @@ class LatencyModel(abc.ABC):
             PluginError: naming the model, when it fails or gives no finite time.
         """
         place = f"latency model {self.name}, call_ms"
-        try:
+        with plugin_code(place):
             found = self.call_ms(problem)
-        except LowtideError:
-            raise
-        except Exception as error:
-            raise PluginError(f"it failed: {type(error).__name__}: {error}", place=place) from error
         _check_time(found, place)
         return found
 

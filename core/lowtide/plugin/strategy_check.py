@@ -8,10 +8,11 @@ from typing import cast
 import attrs
 
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import LowtideError, PluginError, QuantizationError
+from lowtide.errors import PluginError, QuantizationError
 from lowtide.ir import Graph, layers, parse_graph, print_graph
 from lowtide.latency import LatencyProblem, ModelCosts, latency_model
 from lowtide.options import CompileOptions
+from lowtide.plugin.calls import plugin_code
 from lowtide.plugin.registry import Registry
 from lowtide.precision import (
     WIDE,
@@ -64,7 +65,8 @@ def check_strategy(
     where = f"strategy {strategy.name}"
     for problem in problems(target, registry, parse_graph(NETWORK) if graph is None else graph):
         before = print_graph(problem.graph)
-        first, second = (_asked(strategy, problem, where) for _ in range(2))
+        with plugin_code(where):
+            first, second = (cast("object", strategy.plan(problem)) for _ in range(2))
         if not isinstance(first, PrecisionPlan) or not isinstance(second, PrecisionPlan):
             raise PluginError(f"plan should return a PrecisionPlan, found {first!r}", place=where)
         if print_graph(problem.graph) != before:
@@ -75,15 +77,6 @@ def check_strategy(
             raise PluginError(f"the plan breaks a rule: {error}", place=where) from error
         if not first.same_widths(second):
             raise PluginError("a second call gives another plan", place=where)
-
-
-def _asked(strategy: PrecisionStrategy, problem: PrecisionProblem, where: str) -> object:
-    try:
-        return cast("object", strategy.plan(problem))
-    except LowtideError:
-        raise
-    except Exception as error:
-        raise PluginError(f"plan failed: {type(error).__name__}: {error}", place=where) from error
 
 
 def problems(

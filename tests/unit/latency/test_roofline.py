@@ -105,7 +105,7 @@ class Wrong(Roofline):
         ("endless", "a finite time of at least 0 ms, found inf"),
         ("cheaper", "is faster with input, output and parameters of"),
         ("name", "is said to be that of another"),
-        ("failing", "latency model roofline, layer .*: it failed: ZeroDivisionError: by 0"),
+        ("failing", "latency model roofline, layer .*: failed with ZeroDivisionError: by 0"),
         ("none", "should return a LayerCost, found None"),
         ("sum", "is not the sum of the layers"),
         ("missing", "every layer once, in executable order"),

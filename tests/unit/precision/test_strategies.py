@@ -66,7 +66,7 @@ def test_built_in_strategies_keep_the_contract(strategy: PrecisionStrategy, targ
     ("how", "message"),
     [
         ("none", "found None"),
-        ("failing", "strategy broken: plan failed: ZeroDivisionError: by 0"),
+        ("failing", "strategy broken: failed with ZeroDivisionError: by 0"),
         ("empty", "x: it gives no width in activations.*start from problem.uniform"),
         ("more", "aa: it gives a width in weights to what has none.*did you mean a"),
         ("fraction", "it gives 8.0 bits, expected an int"),
