@@ -48,8 +48,9 @@ def _numbers(value: Value) -> tuple[Value, ...]:
     todo, seen = [value], {value}
     while todo:
         maker = todo.pop().producer
-        read = [] if maker is None else dict.fromkeys(v for v in maker.inputs if v is not None)
-        new = [source for source in read if source not in seen and source.producer is not None]
+        read = dict.fromkeys(maker.inputs if maker is not None else ())
+        made = [source for source in read if source is not None and source.producer is not None]
+        new = [source for source in made if source not in seen]
         seen.update(new)
         found += [source for source in new if is_comparable(source)]
         todo += reversed([source for source in new if not is_comparable(source)])

@@ -60,7 +60,11 @@ def network(folder: Path, end: str, *, real: bool = False) -> Path:
     """Three convolutions before an end; `real` returns what they give too."""
     generator = np.random.default_rng(0)
     nodes: list[onnx.NodeProto] = []
-    constants = {"two": np.array([2]), "last": np.array([1]), "row": np.float32([[1.0, -2.0, 3.0]])}
+    constants: dict[str, NDArray[Any]] = {
+        "two": np.array([2]),
+        "last": np.array([1]),
+        "row": np.array([[1.0, -2.0, 3.0]], np.float32),
+    }
     for at, (read, made) in enumerate([(3, 8), (8, 8), (8, 4)]):
         weights = generator.standard_normal((made, read, 3, 3)) / np.sqrt(9 * read)
         constants[f"w{at}"] = weights.astype(np.float32)
