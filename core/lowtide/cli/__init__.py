@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from lowtide.errors import LowtideError, nearest
+from lowtide.errors import LowtideError, PluginError, nearest
 
 if TYPE_CHECKING:
     from lowtide.plugin import Registry
 
 BAD_INPUT, GATE_MISSED, INTERRUPTED = 2, 1, 130
+
+_CLICK = (click.ClickException, click.Abort, click.exceptions.Exit)
+"""What click and commands end with on purpose."""
 
 COMMANDS = {
     "compile": ("lowtide.cli.compile:command", "Quantize a network for a device."),
@@ -68,9 +71,20 @@ class LazyGroup(click.Group):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; a plugin's that fails is named."""
         with _until_reader_leaves():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except (LowtideError, *_CLICK, BrokenPipeError):
+                raise
+            except Exception as error:
+                name = ctx.invoked_subcommand
+                if name is None or name in COMMANDS:
+                    raise
+                from lowtide.plugin import CommandSpec  # noqa: PLC0415 - discovery costs time
+
+                place = _registry(ctx).describe(_registry(ctx).get(CommandSpec, name))
+                raise PluginError(f"failed with {type(error).__name__}: {error}", place=place) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Built-in commands first, then those of plugins."""

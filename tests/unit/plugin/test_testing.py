@@ -436,7 +436,7 @@ def device(folder: Path, text: str) -> Registry:
         (
             'recipes = { "1" = ["try weights correct-bias"], "2" = [] }',
             OptionError,
-            r"target acme-device: recipes\.2: no step names a calibrator",
+            r"target acme-device: recipes\.1: no step names a calibrator",
         ),
     ],
 )
