@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import attrs
 
@@ -120,7 +120,7 @@ class LatencyModel(abc.ABC):
         """
         place = f"latency model {self.name}, layer {layer.name}"
         with plugin_code(place):
-            found: object = self.layer_ms(layer, in_bits, out_bits, weight_bits)
+            found = cast("object", self.layer_ms(layer, in_bits, out_bits, weight_bits))
         if not isinstance(found, LayerCost):
             raise PluginError(f"layer_ms should return a LayerCost, found {found!r}", place=place)
         if found.layer != layer.name:

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from lowtide.errors import TargetError, UnsupportedByTargetError, nearest
+from lowtide.errors import TargetError, UnknownNameError, UnsupportedByTargetError, nearest
 from lowtide.ir import Graph
 from lowtide.latency.api import LatencyModel, LatencyProblem, LatencyTable
 from lowtide.passes.text import option_types
@@ -45,7 +45,11 @@ def latency_model(target: Target, registry: Registry) -> LatencyModel:
             place=target.name,
             hint="choose another target, or extend this one with a [latency] table",
         )
-    kind: type[LatencyModel] = registry.load(LatencyModelSpec, data.model)
+    try:
+        kind: type[LatencyModel] = registry.load(LatencyModelSpec, data.model)
+    except UnknownNameError as error:
+        error.add_note(f"in target {target.name}: latency.model")
+        raise
     _check_options(kind, data, target.name)
     try:
         return kind(**dict(data.options))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import attrs
 import pytest
@@ -48,7 +48,7 @@ class _Broken(PrecisionStrategy):
             case "more":
                 return attrs.evolve(plan, weights={**plan.weights, "aa": 8})
             case "fraction":
-                return attrs.evolve(plan, weights=dict.fromkeys(plan.weights, 8.0))  # type: ignore[arg-type]  # as above
+                return attrs.evolve(plan, weights=cast("dict[str, int]", dict.fromkeys(plan.weights, 8.0)))
         return plan
 
 
