@@ -158,7 +158,11 @@ class Search:
         self.under_budget(budget or self._middle)
         front = self.front()
         if number > len(front):
-            raise OptionError(f"the front has {len(front)} points, found {number}", place="front_point")
+            raise OptionError(
+                f"the front has {len(front)} points, found {number}",
+                place="front_point",
+                hint="compile without it: the report numbers the points",
+            )
         self.best = front[number - 1].plan
 
     @property

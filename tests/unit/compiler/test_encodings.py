@@ -32,12 +32,12 @@ RANGES = {"x": Range(-1, 1), "a": Range(-4, 4), "y": Range(0, 1)}
 ALL: Any = {"ranges": RANGES}
 
 
-def source(said: object) -> type[EncodingSource]:
+def source(said: object, called: str) -> type[EncodingSource]:
     """A source that always says the same."""
 
     @attrs.frozen(kw_only=True)
     class Fixed(EncodingSource):
-        name: ClassVar[str] = "fixed"
+        name: ClassVar[str] = called
 
         def read(self, request: EncodingRequest) -> Encodings | None:
             assert request.graph.values["a"].type.quant is None
@@ -52,7 +52,8 @@ def with_source(monkeypatch: pytest.MonkeyPatch) -> Any:
         registry = discover()
         for number, entry in enumerate(said):
             module = f"acme_encodings_{number}"
-            monkeypatch.setitem(sys.modules, module, cast(Any, SimpleNamespace(Source=source(entry))))
+            made = SimpleNamespace(Source=source(entry, f"fixed-{number}"))
+            monkeypatch.setitem(sys.modules, module, cast(Any, made))
             spec = EncodingsSpec(name=f"fixed-{number}", summary="s", implementation=f"{module}:Source")
             registry.add_plugin(_plugin(spec), Provider("acme", "1", f"acme{number}"))
         return registry
