@@ -12,15 +12,17 @@ import pytest
 
 import lowtide
 from lowtide.calibrate import StatisticsCache
+from lowtide.compiler import oracle
 from lowtide.compiler.attempt import Attempt, Workbench
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.run import execute
-from lowtide.compiler.trials import Trial
+from lowtide.compiler.trials import Trial, improved
 from lowtide.errors import DataError, OptionError, QuantizationError, UnsupportedByTargetError
 from lowtide.plugin import discover
-from lowtide.precision import PrecisionPlan, Sensitivities
+from lowtide.precision import PrecisionPlan, PrecisionProblem, Sensitivities
 from lowtide.report.model import LayerReport
 from lowtide_plugins.precision import search
+from lowtide_plugins.precision.automatic import Automatic
 from support import CALIBRATION, MODEL, TEST
 
 REGISTRY = discover()
@@ -382,3 +384,31 @@ def test_a_device_without_latency_model_has_no_budget() -> None:
 def test_a_search_needs_frames() -> None:
     with pytest.raises(DataError, match="no calibration data"):
         lowtide.compile(MODEL, target="tda4vm", options={"mixed_precision_factor": 1.2})
+
+
+def test_a_plan_that_was_finished_is_made_anew_when_another_recipe_is_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def keeping(c: Any, bench: Workbench, attempt: Attempt, steps: Any) -> Any:
+        found, trials = improved(c, bench, attempt, steps)
+        made.append("")
+        # As if the recipe kept one more step for the plan that is settled.
+        return (bench.extend(found, "correct-bias") if len(made) == 2 else found), trials
+
+    def plan(self: Automatic, problem: PrecisionProblem) -> PrecisionPlan:
+        del self
+        asked = problem.oracle
+        assert isinstance(asked, MeasuringOracle)
+        first, second = (problem.uniform(8).with_class(problem, problem.classes[at], 16) for at in (2, 4))
+        asked.measured(first)
+        assert asked.finished(first)[0].settings.weights == ""
+        asked.settle(second)
+        assert asked.finished(first)[0].settings.weights == "correct-bias"
+        return first
+
+    monkeypatch.setattr(oracle, "improved", keeping)
+    monkeypatch.setattr(Automatic, "plan", plan)
+    compiled(frames=12, mixed_precision_factor=1.9, recipe="use calibrator minmax; try calibrator mse")
+    assert len(made) == 2
