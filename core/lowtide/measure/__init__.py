@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowtide.measure.agreement import Agreement, CodeDifference, measure_agreement
 from lowtide.measure.api import Metric
-from lowtide.measure.evaluate import Evaluation, evaluate
+from lowtide.measure.evaluate import Evaluation, evaluate, update_metric
 from lowtide.measure.exact_layers import measure_exact_layers
 from lowtide.measure.histogram import Histogram, spans
 from lowtide.measure.judged import is_comparable, judged, judged_values
@@ -28,4 +28,5 @@ __all__ = [
     "measure_exact_layers",
     "measure_layers",
     "spans",
+    "update_metric",
 ]

@@ -57,9 +57,9 @@ def evaluate(
         plain = dict(zip(names, float_session.run(frame.feeds).values(), strict=True))
         found = dict(zip(names, fixed.run(frame.feeds).values(), strict=True))
         for metric, place in zip(before, places, strict=True):
-            _update(metric, plain, frame, plain, place)
+            update_metric(metric, plain, frame, plain, place)
         for metric, place in zip(after, places, strict=True):
-            _update(metric, found, frame, plain, place)
+            update_metric(metric, found, frame, plain, place)
         count += 1
         if progress is not None:
             progress(count, frames.count)
@@ -80,16 +80,33 @@ def _made(metric: type[Metric], place: str) -> Metric:
         return metric()
 
 
-def _update(
-    metric: Metric, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array], place: str
+def update_metric(
+    metric: Metric,
+    outputs: Mapping[str, Array],
+    frame: Frame,
+    reference: Mapping[str, Array],
+    place: str | None = None,
 ) -> None:
+    """Let a metric see one frame, see `Metric.update`.
+
+    Args:
+        metric: which.
+        outputs: of the network that is judged.
+        frame: what it was fed.
+        reference: the outputs of the float network.
+        place: names the metric in messages; by default with its module.
+
+    Raises:
+        DataError: when the metric needs a label and the frame has none.
+        PluginError: naming the metric, when it fails.
+    """
     if metric.needs_labels and frame.label is None:
         raise DataError(
             f"the metric {metric.name} needs a label for every frame",
             place=frame.name,
             hint="number the file names, use a folder for each class, or give --labels FILE",
         )
-    with plugin_code(f"{place}, {frame.name}"):
+    with plugin_code(f"{place or _place(type(metric), None)}, {frame.name}"):
         metric.update(outputs, frame, reference)
 
 

@@ -13,7 +13,7 @@ from lowtide.compiler.run import run_frames
 from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Graph
-from lowtide.measure import ErrorSum, Metric
+from lowtide.measure import ErrorSum, Metric, update_metric
 from lowtide.tuning.record import Figures
 
 PARTS = 4
@@ -49,9 +49,9 @@ class Judge:
         )
         for number, ((frame, real), (_, made)) in enumerate(pairs):
             named = dict(zip(real, made.values(), strict=True))
-            plain.update(real, frame, real)
-            whole.update(named, frame, real)
-            parts[number % PARTS].update(named, frame, real)
+            update_metric(plain, real, frame, real)
+            update_metric(whole, named, frame, real)
+            update_metric(parts[number % PARTS], named, frame, real)
             sums.add_outputs(real, named)
             if self.progress is not None:
                 self.progress(number + 1, self.frames.count)
@@ -68,7 +68,7 @@ def allowed(metric: type[Metric], reference: Graph, frames: DataSource) -> bool:
     """Whether a metric takes the frames of some data, tried on the first one in the float network."""
     frame, outputs = next(iter(run_frames(reference, frames.select(1), "float")))
     try:
-        metric().update(outputs, frame, outputs)
+        update_metric(metric(), outputs, frame, outputs)
     except DataError:
         return False
     return True
