@@ -33,7 +33,7 @@ class Automatic(PrecisionStrategy):
     measured again. Plans with more or less of what errors have in common are solved for. These, 8 bits, and
     the rule of thumb are then finished, with all that the recipe does, and the one with the least error in
     exact execution is taken. Layers of the two 16-bit lists have 16 bits in any case. An interrupt ends the
-    search with the best plan so far.
+    search with the best plan that was measured so far.
     """
 
     name: ClassVar[str] = "automatic"
