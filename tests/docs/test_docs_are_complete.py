@@ -31,6 +31,7 @@ from lowtide.target import list_targets
 from support import CALIBRATION, MODEL
 
 ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for part in ("core", "plugins", "targets") for path in (ROOT / part).rglob("*.py"))
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -102,10 +103,41 @@ def test_every_calibrator_and_device_is_described() -> None:
 
 
 def test_every_error_code_is_listed() -> None:
-    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    page = (ROOT / "docs" / "codes.md").read_text("utf-8")
     for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, errors.LowtideError) and name != "LowtideError":
             assert f"| `{error.code}` | `{name}` |" in page
+
+
+def spoken() -> set[str]:
+    """The codes that our sources name, but for that of the abstract error."""
+    return {code for path in SOURCES for code in re.findall(r'"(LT\d{3})"', path.read_text("utf-8"))} - {
+        "LT000"
+    }
+
+
+def test_every_code_has_a_row_and_every_row_a_code_that_exists() -> None:
+    rows = [
+        row for page in PAGES for row in re.findall(r"^\| (`LT.*?) \|", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert {code for row in rows for code in re.findall(r"LT\d{3}", row)} == spoken()
+
+
+def test_codes_are_listed_as_the_kind_that_they_are_told_as() -> None:
+    page = (ROOT / "docs" / "codes.md").read_text("utf-8")
+    kinds = {"note": "info", "warning": "warning"}
+    listed = {
+        (code, kinds[kind])
+        for row, kind in re.findall(r"^\| (`LT[^|]*) \| (note|warning) \|", page, re.MULTILINE)
+        for code in re.findall(r"LT\d{3}", row)
+    }
+    told = {
+        (code, method)
+        for path in SOURCES
+        for method, code in re.findall(r'\.(info|warning)\(\s*"(LT\d{3})"', path.read_text("utf-8"))
+    }
+    assert told
+    assert told <= listed
 
 
 def test_every_field_of_the_report_and_of_its_layers_is_described() -> None:
