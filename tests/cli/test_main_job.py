@@ -239,8 +239,21 @@ def test_an_interrupted_compile_leaves_no_output(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr("lowtide.compiler.stages.measure_exact_layers", interrupt)
     outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION)
     assert outcome.status == 130
-    assert "interrupted" in outcome.err
+    assert "interrupted; finished statistics are kept, the same command goes on from there" in outcome.err
     assert not Path("out").exists()
+    outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--no-cache")
+    assert outcome.status == 130
+    assert outcome.err.endswith("error: interrupted\n")
+
+
+def test_statistics_are_kept_in_the_folder_that_is_named(run: Run, tmp_path: Path) -> None:
+    command = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--set", "accuracy_level=0")
+    assert run(*command, "--cache", "kept").status == 0
+    assert list(Path("kept").rglob("*.npz"))
+    assert not (tmp_path / "cache").exists()
+    outcome = run(*command, "--cache", "kept", "--no-cache")
+    assert outcome.status == 2
+    assert "--cache and --no-cache exclude each other" in outcome.err
 
 
 @pytest.mark.parametrize("mode", ["exact", "qdq", "float"])

@@ -102,7 +102,7 @@ class CacheEntry:
                 "LT762",
                 str(self.folder),
                 f"statistics cannot be saved ({error.strerror}); the next run will collect them again",
-                "choose another folder, or switch the cache off",
+                "choose another folder with --cache, or --no-cache",
             )
 
 

@@ -12,7 +12,15 @@ import click
 from lowtide.calibrate import StatisticsCache
 from lowtide.cli.context import registry_of, stderr, stdout
 from lowtide.cli.gates import check_possible, gates_of, judge, metric_names, require_option
-from lowtide.cli.shared import BarProgress, data_options, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    BarProgress,
+    cache_options,
+    data_options,
+    given_options,
+    option_options,
+    progress_bars,
+    resumable,
+)
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.result import CompileResult
@@ -52,7 +60,7 @@ F = TypeVar("F")
     "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR"
 )
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
-@click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+@cache_options
 @click.option("--print-after", is_flag=True, help="Print the graph after every pass to standard error.")
 @require_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
@@ -74,7 +82,7 @@ def command(
     goal: str | None,
     output: Path,
     force: bool,
-    no_cache: bool,
+    cache: StatisticsCache | None,
     print_after: bool,
     requirements: tuple[str, ...],
     as_json: bool,
@@ -99,7 +107,8 @@ def command(
         "goal": goal,
     }
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
-    with progress_bars() as progress:
+    kept = "finished statistics are kept, the same command goes on from there" if cache else ""
+    with progress_bars() as progress, resumable(kept):
         result = compile_model(
             model,
             target=target,
@@ -108,7 +117,7 @@ def command(
             labels=labels,
             options=[*given.layers, *_layer(set_by_flag)],
             preprocess=given.preprocess,
-            cache=None if no_cache else StatisticsCache.default(),
+            cache=cache,
             registry=registry_of(ctx),
             progress=progress,
             after_pass=_print_after if print_after else None,

@@ -16,14 +16,14 @@ def stdout() -> Console:
     """Where results go; colours only on a terminal and not with NO_COLOR."""
     from rich.console import Console  # noqa: PLC0415 - costs time that `--help` does not have
 
-    return Console()
+    return Console(emoji=False)
 
 
 def stderr() -> Console:
     """Where everything else goes."""
     from rich.console import Console  # noqa: PLC0415 - costs time that `--help` does not have
 
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)
 
 
 def registry_of(ctx: click.Context) -> Registry:

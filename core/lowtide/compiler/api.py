@@ -70,7 +70,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
     if given:
         layers.append(OptionLayer("argument", given))
     request = CompileRequest(
-        model=model if isinstance(model, Graph) else Path(model),
+        model=model,
         target=target,
         data=data,
         frames=frames,

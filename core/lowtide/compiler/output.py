@@ -184,12 +184,13 @@ class SavedOutput:
         return Device(find_profile(str(self.manifest.get("arithmetic"))), frozenset(host))
 
 
-def load_output(folder: Path) -> SavedOutput:
+def load_output(folder: str | Path) -> SavedOutput:
     """Read an output folder back.
 
     Raises:
         OutputError: when it is none, or when a file is missing or was changed since.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     for name, digest in manifest["outputs"].items():
         path = folder / name

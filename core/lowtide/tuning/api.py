@@ -121,17 +121,10 @@ def tune(
         KeyboardInterrupt: when the user interrupts; the folder holds the best result so far.
     """
     begin, folder, found = time.monotonic(), Path(output), registry or discover()
-    device = load_target(target, found)
     given = layers_of(options)
-    metrics = [spec.name for spec in found.all(MetricSpec)]
-    wanted = None if goal is None else parse_goal(goal, metrics)
-    _check(device, budget, time_budget)
-    ladder = _ladder(device, given)
     watched = DeadlineProgress(progress or Progress(), None if time_budget is None else begin + time_budget)
-    if isinstance(data, Iterator):
-        data = list(cast(Iterator[object], data))  # every configuration reads it anew
     request = CompileRequest(
-        model=model if isinstance(model, Graph) else Path(model),
+        model=model,
         target=target,
         data=data,
         labels=labels,
@@ -141,6 +134,13 @@ def tune(
         registry=found,
         progress=watched,
     )
+    device = load_target(target, found)
+    metrics = [spec.name for spec in found.all(MetricSpec)]
+    wanted = None if goal is None else parse_goal(goal, metrics)
+    _check(device, budget, time_budget)
+    ladder = _ladder(device, given)
+    if isinstance(data, Iterator):  # every configuration reads it anew
+        request = attrs.evolve(request, data=list(cast(Iterator[object], data)))
     parts = _Parts.of(request, frames)
     request = attrs.evolve(request, options=[*given, OptionLayer(ORIGIN, {FRAMES: parts.learned})])
     wanted = wanted or _default_goal(device, parts, found, metrics)
