@@ -53,7 +53,9 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
         latency_ms=latency.total_ms if latency else None,
-        inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
+        inputs=tuple(
+            _input(compilation, value, reasons.get(value.name, "")) for value in compilation.graph.inputs
+        ),
         layers=tuple(
             _layer(
                 compilation,
@@ -74,6 +76,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         sections=dict(_sections(compilation)),
         findings=compilation.findings,
         steps=tuple(_steps(compilation)),
+        goal=compilation.goal,
         front=tuple(_front(compilation)),
         search_passes=compilation.search_passes,
     )
@@ -219,10 +222,12 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
     )
 
 
-def _input(compilation: Compilation, value: Value) -> InputReport:
+def _input(compilation: Compilation, value: Value, reason: str) -> InputReport:
     quant, found = value.type.quant, compilation.ranges.get(value.name)
     return InputReport(
         name=value.name,
+        bits=quant.bits if quant else None,
+        width_reason=reason,
         dtype=quant.dtype.value if quant else "",
         scale=quant.scale[0] if quant else None,
         zero_point=quant.zero_point[0] if quant else None,
