@@ -13,6 +13,7 @@ from lowtide.compiler.widths import width_reasons
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, LayerError
+from lowtide.options import written
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec, plugin_code
 from lowtide.quantize.operands import mac_operands
@@ -199,9 +200,9 @@ def _options(compilation: Compilation) -> Iterator[OptionReport]:
     for option in compilation.resolved.effective:
         yield OptionReport(
             name=option.key,
-            value=str(option.value),
+            value=written(option.value),
             origin=option.origin,
-            overrode=tuple(f"{value} ({origin})" for origin, value in option.overridden),
+            overrode=tuple(f"{written(value)} ({origin})" for origin, value in option.overridden),
             note=option.note,
         )
 

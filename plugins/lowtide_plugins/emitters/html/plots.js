@@ -188,7 +188,7 @@ function frontSection() {
     wideTable(),
     el("details", null, el("summary", null, count(front.length, "assignment")), plainTable(
       ["point", "", "in 16 bits", ">latency", ">SQNR dB"],
-      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms, digits), (point.measured ? "" : "~") + db(number(point.error_db))]),
+      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms, digits), [point.measured ? "" : "~", db(number(point.error_db))]]),
     )),
   );
 }
