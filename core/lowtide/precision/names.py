@@ -84,8 +84,10 @@ class LayerNames:
         return self.constants.get(name, frozenset())
 
     def _of_parts(self, name: str) -> frozenset[str]:
-        hits = [self.parts.get(part, frozenset[str]()) for part in _split(name)]
-        return frozenset.intersection(*hits) if hits else frozenset()
+        found = frozenset(self.layers)
+        for part in _split(name):
+            found &= self.parts.get(part, frozenset[str]())
+        return found if _split(name) else frozenset()
 
     def of_class(self, group: PrecisionClass) -> tuple[str, ...]:
         """What to list for a class: all that stands in the model file, or else Lowtide's own names."""
