@@ -69,8 +69,10 @@ def test_a_name_from_before_fusion_is_understood_and_that_of_the_layer_is_told(r
     (entry,) = found
     assert not entry["stops"]
     assert entry["hint"] == "write stem/relu6"
-    _, found = listed(run, "stem,stem/relu6")
-    assert "parts of one layer" in found[1]["message"]
+    status, found = listed(run, "stem,stem/relu6")
+    assert status == 2
+    assert [(entry["name"], entry["stops"]) for entry in found] == [("stem", False), ("stem/relu6", True)]
+    assert "'stem/relu6' and 'stem' are one layer" in found[1]["message"]
 
 
 def test_a_layer_on_the_host_cannot_be_listed(run: Run) -> None:

@@ -10,8 +10,9 @@ import attrs
 import click
 
 from lowtide.calibrate import StatisticsCache
+from lowtide.cli import INTERRUPTED
 from lowtide.cli.context import registry_of, stderr, stdout
-from lowtide.cli.gates import check_possible, gates_of, judge, metric_names, require_option
+from lowtide.cli.gates import GATE_MISSED, check_possible, gates_of, judge, metric_names, require_option
 from lowtide.cli.shared import (
     BarProgress,
     cache_options,
@@ -33,7 +34,7 @@ from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.plugin import MetricSpec
 from lowtide.report.json import report_json
-from lowtide.report.render import render_report
+from lowtide.report.render import goal_text, render_report
 
 F = TypeVar("F")
 
@@ -134,7 +135,21 @@ def command(
         )
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
-    return judge(gates, figures)
+    return _status(result, judge(gates, figures))
+
+
+def _status(result: CompileResult, judged: int) -> int:
+    """The exit status, with a line on standard error for whatever is not as it was asked for."""
+    report, status, lines = result.report, judged, list[str]()
+    if report.goal is not None and not report.goal.reached:
+        lines.append(f"goal {goal_text(report.goal, report.latency_ms)}")
+        status = GATE_MISSED
+    if result.interrupted:
+        lines.append("interrupted: the widths are the best that were measured until then")
+        status = INTERRUPTED
+    for line in lines:
+        stderr().print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    return status
 
 
 def _figures(

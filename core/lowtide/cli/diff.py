@@ -83,7 +83,7 @@ def _shown(found: FolderDiff, *, every: bool) -> Iterator[RenderableType]:
     if found.settings:
         table = new_table("what was asked for", "what", "before", "after")
         for entry in found.settings:
-            table.add_row(*map(Text, (entry.name, entry.before, entry.after)))
+            table.add_row(*(Text(text or "-") for text in (entry.name, entry.before, entry.after)))
         yield table
     if found.outputs:
         yield _differences("outputs", found.outputs)

@@ -25,6 +25,7 @@ from lowtide.options import (
     OptionLayer,
     ResolvedOptions,
     resolve_options,
+    written,
 )
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table
@@ -142,12 +143,11 @@ def _style(option: EffectiveOption) -> str:
 
 
 def _shown(value: Any) -> str:
-    if is_sequence(value):
-        row = ", ".join(map(str, value))
-        return f"{len(value)} names, see below" if len(value) > NAMES_IN_A_ROW else row
+    if is_sequence(value) and len(value) > NAMES_IN_A_ROW:
+        return f"{len(value)} names, see below"
     if value is None:
         return "-"
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    return str(int(value)) if isinstance(value, bool) else written(value)
 
 
 def _listed(option: EffectiveOption) -> tuple[str, ...]:

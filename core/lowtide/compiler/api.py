@@ -104,6 +104,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         pipelines=compilation.pipelines,
         digests=digests,
         device=compilation.device,
+        interrupted=compilation.interrupted,
         report=build_report(compilation, digests),
         registry=request.registry,
     )

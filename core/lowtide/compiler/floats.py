@@ -10,6 +10,7 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.goal import FigureGoal
 from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of, recipe_place
@@ -56,6 +57,8 @@ def quantize_float(c: Compilation) -> None:
     else:
         begun = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
         attempt, c.trials = improved(c, bench, begun, recipe.trials)
+    if isinstance(question.goal, FigureGoal) and c.options.front_point is None:
+        c.goal = question.goal.report(attempt)
     c.trials = [*restructured, *c.trials]
     adopt(c, attempt)
     _set_biases(c)

@@ -174,11 +174,12 @@ class MeasuringOracle(Oracle):
 
     def interrupted(self) -> None:
         """See `Oracle.interrupted`."""
+        self.c.interrupted = True
         self.c.diagnostics.warning(
             "LT887",
             self.c.options.chosen_strategy,
             "the search for widths was interrupted: the best plan that was measured so far is taken, and 8 "
-            "bits if there is none; a goal may be missed",
+            "bits if there is none",
             "the same compile goes on from there, unless the cache is off",
         )
 

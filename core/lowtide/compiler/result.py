@@ -31,6 +31,7 @@ class CompileResult:
         pipelines: the text of the pipelines as they ran, by stage.
         digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
         device: how the device rounds, and what runs on the host.
+        interrupted: whether the user stopped the search for widths; it has the best so far.
         report: everything that there is to tell; printing it with rich shows the terminal report.
     """
 
@@ -45,6 +46,7 @@ class CompileResult:
     pipelines: Mapping[str, str]
     digests: Mapping[str, str]
     device: Device
+    interrupted: bool
     report: Report
     registry: Registry
 

@@ -9,6 +9,7 @@ import attrs
 from lowtide.calibrate import Collected, Range
 from lowtide.compiler.diagnose import diagnose
 from lowtide.compiler.floats import quantize_float
+from lowtide.compiler.goal import read_goal
 from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
@@ -34,7 +35,7 @@ from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline,
 from lowtide.precision import PrecisionPlan
 from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
-from lowtide.report.model import Finding
+from lowtide.report.model import Finding, GoalReport
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
 
 FLOAT_BITS = 32
@@ -53,6 +54,8 @@ class Compilation:
             scaled, so that tensors inside are compared with it.
         encodings: what was known before calibration.
         trials: what the recipe tried.
+        goal: how the finished network stands to the goal of the search for widths.
+        interrupted: whether the user stopped that search, so that another one may find better widths.
         search_passes: what a search for widths cost, in runs of the network for each calibration frame.
         judges: the frames that the recipe held out, all where it tried nothing; ``None`` without any.
         imported: the network as it stood in the model file.
@@ -82,6 +85,8 @@ class Compilation:
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
     solved: SolveRequest | None = None
     trials: list[Trial] = attrs.field(factory=list[Trial])
+    goal: GoalReport | None = None
+    interrupted: bool = False
     search_passes: float | None = None
     judges: DataSource | None = None
     measurement: Measurement | None = None
@@ -107,6 +112,8 @@ class Compilation:
         rule = scale_rule(target, number)
         if resolved.options.arithmetic is not None:
             find_profile(resolved.options.arithmetic)
+        if resolved.options.goal is not None:
+            read_goal(resolved.options.goal, request.registry)
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")

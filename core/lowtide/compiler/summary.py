@@ -13,6 +13,7 @@ from lowtide.compiler.widths import width_reasons
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, LayerError
+from lowtide.options import written
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec, plugin_code
 from lowtide.quantize.operands import mac_operands
@@ -53,7 +54,9 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
         latency_ms=latency.total_ms if latency else None,
-        inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
+        inputs=tuple(
+            _input(compilation, value, reasons.get(value.name, "")) for value in compilation.graph.inputs
+        ),
         layers=tuple(
             _layer(
                 compilation,
@@ -74,6 +77,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         sections=dict(_sections(compilation)),
         findings=compilation.findings,
         steps=tuple(_steps(compilation)),
+        goal=compilation.goal,
         front=tuple(_front(compilation)),
         search_passes=compilation.search_passes,
     )
@@ -196,9 +200,9 @@ def _options(compilation: Compilation) -> Iterator[OptionReport]:
     for option in compilation.resolved.effective:
         yield OptionReport(
             name=option.key,
-            value=str(option.value),
+            value=written(option.value),
             origin=option.origin,
-            overrode=tuple(f"{value} ({origin})" for origin, value in option.overridden),
+            overrode=tuple(f"{written(value)} ({origin})" for origin, value in option.overridden),
             note=option.note,
         )
 
@@ -219,10 +223,12 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
     )
 
 
-def _input(compilation: Compilation, value: Value) -> InputReport:
+def _input(compilation: Compilation, value: Value, reason: str) -> InputReport:
     quant, found = value.type.quant, compilation.ranges.get(value.name)
     return InputReport(
         name=value.name,
+        bits=quant.bits if quant else None,
+        width_reason=reason,
         dtype=quant.dtype.value if quant else "",
         scale=quant.scale[0] if quant else None,
         zero_point=quant.zero_point[0] if quant else None,

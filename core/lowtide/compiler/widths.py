@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.compiler.attempt import Workbench
-from lowtide.compiler.goal import FigureGoal
+from lowtide.compiler.goal import FigureGoal, read_goal
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe
 from lowtide.errors import OptionError, PluginError, UnsupportedByTargetError
@@ -65,15 +65,12 @@ def ask(c: Compilation) -> PrecisionProblem:
 def with_oracle(
     c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem
 ) -> PrecisionProblem:
-    """The same with what frames can tell, and a goal.
-
-    Raises:
-        OptionError: when the goal is none.
-    """
+    """The same with what frames can tell, and a goal."""
     if c.source is None:
         return problem
     oracle = MeasuringOracle(c, bench, recipe, problem, partial(with_known, c))
-    goal = None if c.options.goal is None else FigureGoal.of(c.options.goal, c, bench, oracle)
+    text = c.options.goal
+    goal = None if text is None else FigureGoal(read_goal(text, c.request.registry), c, bench, oracle)
     return attrs.evolve(problem, oracle=oracle, goal=goal)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.options.fields import Effect, Kind, OptionInfo
+from lowtide.options.fields import Effect, Kind, OptionInfo, written
 from lowtide.options.files import LoadedOptions, load_options_file, parse_assignment
 from lowtide.options.resolve import (
     EffectiveOption,
@@ -27,4 +27,5 @@ __all__ = [
     "parse_assignment",
     "resolve_options",
     "vendor_options",
+    "written",
 ]

@@ -106,6 +106,14 @@ def _wrong(info: OptionInfo, value: Any, origin: str, expected: str) -> OptionEr
     )
 
 
+def written(value: object) -> str:
+    """A value as a person types it: names and numbers with commas, shapes as ``{image: 1x3x32x32}``."""
+    if is_mapping(value):
+        shapes = (f"{name}: {'x'.join(map(str, shape))}" for name, shape in value.items())
+        return f"{{{', '.join(shapes)}}}" if value else ""
+    return ", ".join(map(str, value)) if is_sequence(value) else str(value)
+
+
 def _int(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(value)

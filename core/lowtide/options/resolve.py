@@ -239,12 +239,6 @@ def _check_budget(options: CompileOptions, history: _History) -> None:
             place=f"{_origin('mixed_precision_factor', history)} and {_origin('budget_ms', history)}",
             hint="give one of them",
         )
-    if options.front_point is not None and options.goal is not None:
-        raise OptionError(
-            "front_point and goal each choose a point of the front",
-            place=f"{_origin('front_point', history)} and {_origin('goal', history)}",
-            hint="give one of them",
-        )
     if options.seeks_widths and options.tensor_bits == WIDE:
         raise OptionError(
             "mixed precision raises tensors of 8 bits, and tensor_bits is 16",

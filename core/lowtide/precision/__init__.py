@@ -30,6 +30,7 @@ from lowtide.precision.classes import (
     quantized_values,
 )
 from lowtide.precision.lists import ListProblem, Lists, read_lists
+from lowtide.precision.names import LayerNames, listed
 
 __all__ = [
     "WIDE",
@@ -37,6 +38,7 @@ __all__ = [
     "Costs",
     "DisjointSets",
     "Goal",
+    "LayerNames",
     "ListProblem",
     "Lists",
     "Oracle",
@@ -51,6 +53,7 @@ __all__ = [
     "classes_of_tensors",
     "has_parameters",
     "layer_reads",
+    "listed",
     "precision_classes",
     "quantized_values",
     "read_lists",

@@ -113,6 +113,8 @@ class InputReport:
     """One network input, as `LayerReport` has it of an output."""
 
     name: str
+    bits: int | None = None
+    width_reason: str = ""
     dtype: str = ""
     scale: float | None = None
     zero_point: int | None = None
@@ -271,6 +273,24 @@ class FrontPoint:
 
 
 @attrs.frozen(kw_only=True)
+class GoalReport:
+    """What mixed precision was to reach, and what the compiled network reaches.
+
+    Attributes:
+        condition: as ``sqnr>=30``.
+        figure: what was held against it.
+        unit: of the figure, empty for a metric.
+        frames: how many the figure rests on.
+    """
+
+    condition: str
+    reached: bool
+    figure: float
+    unit: str
+    frames: int
+
+
+@attrs.frozen(kw_only=True)
 class PassReport:
     """One pass as it ran; seconds of wall time."""
 
@@ -305,6 +325,7 @@ class Report:
         agreement: how exact execution and the emulation differ, ``None`` where nothing was measured.
         findings: causes of the largest errors, the worst layer first.
         steps: what the accuracy recipe tried, in order.
+        goal: what mixed precision was to reach, ``None`` where nothing was.
         front: the assignments of widths that mixed precision weighed, the fastest first.
         search_passes: what the search for widths cost, in runs of the network for each calibration frame;
             ``None`` without a search.
@@ -326,6 +347,7 @@ class Report:
     agreement: AgreementReport | None = None
     findings: tuple[Finding, ...] = ()
     steps: tuple[StepReport, ...] = ()
+    goal: GoalReport | None = None
     front: tuple[FrontPoint, ...] = ()
     search_passes: float | None = None
     passes: tuple[PassReport, ...]

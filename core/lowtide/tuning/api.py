@@ -22,11 +22,12 @@ from lowtide.data.source import evenly_spread
 from lowtide.errors import DataError, OptionError, nearest
 from lowtide.ir import Graph
 from lowtide.measure import Metric
+from lowtide.measure.gates import check_direction
 from lowtide.narrow import is_mapping, is_sequence
 from lowtide.options import FIELDS, OptionLayer, resolve_options
 from lowtide.plugin import MetricSpec, Registry, discover
 from lowtide.target import Rung, Target, load_target
-from lowtide.tuning.goal import PLACE, Goal, parse_goal
+from lowtide.tuning.goal import ERROR, PLACE, Goal, parse_goal
 from lowtide.tuning.judge import Judge, allowed
 from lowtide.tuning.record import Record, Tried, digest, load_record
 from lowtide.tuning.search import ORIGIN, DeadlineProgress, Search
@@ -145,6 +146,9 @@ def tune(
     request = attrs.evolve(request, options=[*given, OptionLayer(ORIGIN, {FRAMES: parts.learned})])
     wanted = wanted or _default_goal(device, parts, found, metrics)
     metric: type[Metric] = found.load(MetricSpec, wanted.metric)
+    for condition in wanted.conditions:
+        better = "higher" if condition.gate.name == ERROR else metric.better
+        check_direction(condition.gate, better, place=f"{PLACE} {condition}")
     key = _key(parts, device, request, wanted)
     record = None if force else load_record(folder, key)
     check_free(folder, force=force or record is not None)

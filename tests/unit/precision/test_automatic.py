@@ -274,9 +274,12 @@ def test_a_goal_is_reached_at_little_latency(
     assert ms(plain) < ms(result) < ms(everything)
 
 
-def test_a_goal_out_of_reach_says_what_is_in_reach() -> None:
-    with pytest.raises(QuantizationError, match=r"sqnr>=300 is out of reach: with .* ms it is \d+"):
-        compiled(goal="sqnr>=300")
+def test_an_input_that_is_listed_is_reported_with_its_width_and_reason() -> None:
+    listed = compiled(frames=8, output_feature_16bit_names_list="image", accuracy_level=0).report
+    (found,) = listed.inputs
+    assert (found.bits, found.width_reason) == (16, "16 bit because image is listed")
+    (found,) = compiled(frames=8, accuracy_level=0).report.inputs
+    assert (found.bits, found.width_reason) == (8, "")
 
 
 def test_layers_that_are_listed_are_wide_in_any_case(factor: float) -> None:
@@ -293,7 +296,7 @@ def test_points_beyond_the_budget_can_be_taken_and_listed_layers_count(
     numbers = [point.number for point in mixed.report.front if point.number is not None]
     last = compiled(mixed_precision_factor=factor, front_point=max(numbers))
     assert ms(last) > ms(mixed)
-    with pytest.raises(OptionError, match="the layers that are listed take"):
+    with pytest.raises(OptionError, match="with the listed layers in 16 bits the network takes"):
         compiled(
             frames=4, mixed_precision_factor=1.0001, front_point=1, output_feature_16bit_names_list=names
         )
@@ -365,7 +368,7 @@ def test_a_goal_that_8_bits_meet_gives_8_bits(plain: lowtide.CompileResult) -> N
         (
             {"mixed_precision_factor": 1.0001, "output_feature_16bit_names_list": "stem, logits"},
             OptionError,
-            "the layers that are listed take",
+            "with the listed layers in 16 bits the network takes",
         ),
     ],
 )
