@@ -58,7 +58,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
         ("everything{limit=no}", 18, "expected int or none, found 'no'"),
         ("everything{count}", 12, "expected int, found 'true'"),
         ('everything{label="\\q"}', 18, "is no string"),
-        ("strict", 1, "strict does not take these options"),
+        ("strict", 1, "strict needs the option times"),
         ("everything,strict{times=0}", 12, "times should be positive"),
     ],
 )
