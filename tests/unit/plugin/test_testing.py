@@ -429,7 +429,7 @@ def device(folder: Path, text: str) -> Registry:
         (
             'recipes = { "1" = ["use calibrator minmax", "try weights no-such-pass"] }',
             UnknownNameError,
-            r"(?s)no-such.*in target acme-device: recipes\.1",
+            r"(?s)no-such.*in stage weights of target acme-device: recipes\.1",
         ),
         ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, r"(?s)no-such.*recipes\.1"),
         ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, r"recipes\.1: expected use, try"),
