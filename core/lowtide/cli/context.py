@@ -8,6 +8,7 @@ import click
 
 from lowtide.cli import COMMANDS
 from lowtide.plugin import CommandSpec, Registry, discover
+from lowtide.plugin.registry import DISTRIBUTION
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ def registry_of(ctx: click.Context) -> Registry:
         found = discover(disabled=settings.get("disabled", ()), strict=bool(settings.get("strict")))
         for spec in found.all(CommandSpec):
             if spec.name in COMMANDS:
-                raise found.conflict(spec.kind, spec.name, "lowtide", found.provider(spec))
+                raise found.conflict(spec.kind, spec.name, DISTRIBUTION, found.provider(spec))
         settings["registry"] = found
         root.obj = settings
     registry: Registry = settings["registry"]

@@ -111,11 +111,10 @@ class Compilation:
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
         made = cls(request, Clock(request.progress), target, resolved, number, rule)
-        made.note_missing_plugins()
+        made._note_missing_plugins()
         return made
 
-    def note_missing_plugins(self) -> None:
-        """Say which plugins are installed and do nothing here."""
+    def _note_missing_plugins(self) -> None:
         registry = self.request.registry
         for provider, reason in {**registry.broken, **registry.unfit}.items():
             self.diagnostics.warning(

@@ -219,11 +219,8 @@ def option_defaults(kind: type[Any]) -> dict[str, str]:
     for field in _options(kind):
         default: Any = field.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub makes a function
-            if default.takes_self:
-                found[field.name] = "(by the others)"
-                continue
-            default = default.factory()
-        if default is not attrs.NOTHING:
+            found[field.name] = "(computed)"
+        elif default is not attrs.NOTHING:
             found[field.name] = print_value(default)
     return found
 

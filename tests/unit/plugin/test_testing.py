@@ -157,6 +157,11 @@ def test_a_command_that_is_none_a_wrong_suffix_and_a_wrong_name_are_found(parts:
     command = CommandSpec(name="acme", summary="a command", implementation="os.path:join")
     with pytest.raises(PluginError, match=r"should be a click\.Command"):
         check_plugin(plugin("lowtide_register_commands", command))
+    taken = CommandSpec(
+        name="run", summary="a command", implementation="lowtide_plugins.demo.command:command"
+    )
+    with pytest.raises(PluginError, match="lowtide has a command of this name"):
+        check_plugin(plugin("lowtide_register_commands", taken))
     calibrator = CalibratorSpec(
         name="other",
         summary="a calibrator",
