@@ -113,7 +113,7 @@ def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> R
     """What to do: nothing where the model says all; no conditioning where it says something of tensors."""
     place = recipe_place(c.target.name, c.target.recipes, c.options)
     recipe = recipe_of(chosen_lines(c.target.recipes, c.options), c.options, place=place)
-    check_recipe(recipe, c.request.registry)
+    check_recipe(recipe, c.request.registry, c.options, place=place)
     if c.source is None or (c.encodings.explicit and not missing):
         return Recipe(Settings(recipe.settings.calibrator))
     if known:

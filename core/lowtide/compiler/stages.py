@@ -18,7 +18,7 @@ from lowtide.compiler.trials import Trial
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
-from lowtide.errors import DataError, OptionError, short_name
+from lowtide.errors import DataError, OptionError, noted, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, layers
@@ -117,7 +117,19 @@ class Compilation:
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
-        return cls(request, Clock(request.progress), target, resolved, number, rule)
+        made = cls(request, Clock(request.progress), target, resolved, number, rule)
+        made._note_missing_plugins()
+        return made
+
+    def _note_missing_plugins(self) -> None:
+        registry = self.request.registry
+        for provider, reason in {**registry.broken, **registry.unfit}.items():
+            self.diagnostics.warning(
+                "LT351",
+                f"plugin {provider}",
+                f"it is not loaded: {' '.join(reason.split())}",
+                f"see `lowtide plugins`; --disable-plugin {provider.entry_point} does without it",
+            )
 
     @property
     def options(self) -> CompileOptions:
@@ -169,7 +181,11 @@ class Compilation:
 
     def prepare(self) -> None:
         """Bring the graph into the form that the target wants."""
-        self.run_passes("prepare", self.options.prepare or self.target.prepare)
+        chosen = self.options.prepare
+        text = chosen or self.target.prepare
+        with noted("in the option prepare" if chosen else f"in target {self.target.name}: prepare"):
+            parse_pipeline(text, self.request.registry)
+        self.run_passes("prepare", text)
         self.reference = self.graph.clone()
         remove_codes(self.reference)
         self.prepared = self.reference

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import decibels
 from lowtide.compiler.widths import width_reasons
+from lowtide.errors import PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, LayerError
@@ -150,11 +152,23 @@ def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:
     registry = compilation.request.registry
     for spec in registry.all(ReportSectionSpec):
         kind: type[Section] = registry.load(ReportSectionSpec, spec.name)
-        with plugin_code(registry.describe(spec)):
-            section = kind()
-            text = section.text(compilation)
+        title, text = section_of(kind, compilation, registry.describe(spec))
         if text:
-            yield section.title or spec.summary, text
+            yield title or spec.summary, text
+
+
+def section_of(kind: type[Section], compilation: Compilation, place: str) -> tuple[str, str]:
+    """The title and the text of a section, see `Section`.
+
+    Raises:
+        PluginError: naming it with `place`, when it fails or returns no text.
+    """
+    with plugin_code(place):
+        section = kind()
+        found = cast("object", section.text(compilation))
+    if not isinstance(found, str):
+        raise PluginError(f"text should return text, found {found!r}", place=place)
+    return section.title, found
 
 
 def peak_memory_mb() -> float | None:

@@ -11,7 +11,7 @@ from typing import ClassVar, cast, get_args
 
 import attrs
 
-from lowtide.errors import PluginError
+from lowtide.errors import LowtideError, PluginError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
@@ -308,6 +308,8 @@ def _import(reference: str, place: str) -> object:
         found: object = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except LowtideError:  # raised on purpose
+        raise
     except SystemExit as error:  # which has no text of its own, and would end the command
         raise PluginError(f"{reference} cannot be loaded: SystemExit: {error}", place=place) from error
     except Exception as error:  # a module may fail with anything while it is imported

@@ -120,6 +120,44 @@ def test_a_command_is_a_click_command(monkeypatch: pytest.MonkeyPatch) -> None:
         load(monkeypatch, CommandSpec, "join", print)
 
 
+def test_who_provides_a_part_is_said_once_where_its_module_asks_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = Registry()
+    for name, module in (("outer", "acme_outer"), ("lost", "acme_nowhere")):
+        registry.add(CalibratorSpec(name=name, summary="", implementation=f"{module}:Part"), ACME)
+
+    class Asking:
+        def __getattr__(self, attribute: str) -> object:
+            return registry.load(CalibratorSpec, "lost")
+
+    monkeypatch.setitem(sys.modules, "acme_outer", cast(Any, Asking()))
+    with pytest.raises(PluginError) as caught:
+        registry.load(CalibratorSpec, "outer")
+    assert str(caught.value).splitlines() == [
+        "LT301 calibrator lost: acme_nowhere:Part cannot be loaded: No module named 'acme_nowhere'",
+        "  provided by acme 1 (acme)",
+    ]
+
+
+def test_what_the_code_of_a_plugin_prints_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with plugin_code("the metric x"):
+        print("inside")
+        with plugin_code("the metric y"):
+            print("further inside")
+    print("outside")
+    assert capsys.readouterr() == ("outside\n", "inside\nfurther inside\n")
+
+
+def test_plugins_that_end_in_another_order_than_they_began_leave_standard_output_alone() -> None:
+    before, first, second = sys.stdout, plugin_code("the metric x"), plugin_code("the metric y")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert sys.stdout is before
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("by 0"), SystemExit(3), OSError("disk full")])
 def test_what_the_code_of_a_plugin_raises_becomes_an_error_that_names_it(error: BaseException) -> None:
     with pytest.raises(PluginError) as caught, plugin_code("the metric x of acme 1 (acme)"):
