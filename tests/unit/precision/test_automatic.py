@@ -24,6 +24,7 @@ from lowtide.report.json import report_json
 from lowtide.report.model import LayerReport
 from lowtide_plugins.precision import search
 from lowtide_plugins.precision.automatic import Automatic
+from lowtide_plugins.precision.manual import Manual
 from support import CALIBRATION, MODEL, TEST
 
 REGISTRY = discover()
@@ -153,11 +154,21 @@ def test_codes_of_16_bits_are_in_the_model_and_the_proto(
 
 
 def test_a_plan_over_the_budget_is_refused_with_the_class_that_costs_most(
-    plain: lowtide.CompileResult,
+    monkeypatch: pytest.MonkeyPatch, plain: lowtide.CompileResult
 ) -> None:
-    options = {"strategy": "manual", "output_feature_16bit_names_list": "stem, logits"}
-    with pytest.raises(QuantizationError, match=r"manual .* the budget is .* ms; 16 bits cost most in the"):
+    monkeypatch.setattr(Automatic, "plan", lambda _, problem: Manual().plan(problem))
+    options = {"output_feature_16bit_names_list": "stem, logits"}
+    with pytest.raises(QuantizationError, match=r"automatic .* budget is .* ms; 16 bits cost most in the"):
         compiled(frames=4, budget_ms=1.0001 * ms(plain), **options)
+
+
+def test_more_frames_than_there_are_for_a_search_are_noted(plain: lowtide.CompileResult) -> None:
+    def noted(frames: int) -> set[str]:
+        result = compiled(frames=4, budget_ms=2 * ms(plain), search_frames=frames)
+        return {entry.message for entry in result.report.diagnostics if entry.code == "LT758"}
+
+    assert noted(4) == set()
+    assert noted(5) == {"5 frames are asked for, and there are 4: all are taken"}
 
 
 def test_a_budget_for_everything_gives_16_bits_without_a_search() -> None:
