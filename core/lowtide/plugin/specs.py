@@ -174,8 +174,8 @@ class StrategySpec(Spec):
         super()._check_class(found)
         place = f"{self.kind} {self.name}"
         known = cast("Mapping[str, str]", _import("lowtide.options:WIDTH_OPTIONS", place))
-        # A text is a sequence of names, too: each of one letter.
-        names: object = self.uses
+        # Third parties write it. A text is a sequence of names, too: each of one letter.
+        names = cast("object", self.uses)
         if not isinstance(names, tuple) or not set(self.uses) <= set(known):
             raise PluginError(
                 f"uses in its record should be a tuple of names among {', '.join(known)}; found {names!r}",

@@ -117,8 +117,7 @@ def test_16_bit_activations_bring_16_bit_weights_of_the_same_codes(models: Model
 
 
 def test_options_about_widths_that_a_network_with_codes_does_not_take_are_told_of(models: Models) -> None:
-    options = {"budget_ms": 3, "params_16bit_names_list": "a"}
-    result = compiled(models("u8s8"), data=False, **options)
+    result = compiled(models("u8s8"), data=False, budget_ms=3, params_16bit_names_list="a")
     assert told(result, "LT867") == ["budget_ms", "advanced_options:params_16bit_names_list"]
     assert not told(compiled(models("u8s8"), data=False), "LT867")
 

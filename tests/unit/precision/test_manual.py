@@ -133,7 +133,7 @@ def test_an_option_that_the_named_strategy_does_not_use_is_refused(
 ) -> None:
     message = rf"{option} \(Python\) and strategy \(Python\): the strategy {strategy} of .* does not use this"
     with pytest.raises(OptionError, match=message) as raised:
-        compiled(**{option: value, "strategy": strategy})
+        compiled("am68a", strategy=strategy, **{option: value})
     assert f"--set {taken_back} takes back" in raised.value.hint
     file = OptionLayer("file", {option: value})
     key, nothing = parse_assignment(taken_back)
@@ -141,7 +141,7 @@ def test_an_option_that_the_named_strategy_does_not_use_is_refused(
 
 
 def test_a_network_with_16_bits_everywhere_gives_no_layer_them_because_it_is_listed() -> None:
-    result = compiled(**{OUTPUTS: "stem", "tensor_bits": 16})
+    result = compiled(tensor_bits=16, output_feature_16bit_names_list="stem")
     assert {bits for bits, _ in widths(result).values()} == {16}
     assert not any(layer.width_reason for layer in result.report.layers)
     (note,) = [option.note for option in result.report.options if option.name.endswith(OUTPUTS)]
