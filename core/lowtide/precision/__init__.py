@@ -31,6 +31,7 @@ from lowtide.precision.classes import (
 )
 from lowtide.precision.lists import ListProblem, Lists, read_lists
 from lowtide.precision.names import LayerNames, listed
+from lowtide.precision.uses import asked_widths, check_used
 
 __all__ = [
     "WIDE",
@@ -48,8 +49,10 @@ __all__ = [
     "PrecisionStrategy",
     "Sensitivities",
     "WeighedPlan",
+    "asked_widths",
     "check_choice",
     "check_plan",
+    "check_used",
     "classes_of_tensors",
     "has_parameters",
     "layer_reads",
