@@ -276,9 +276,12 @@ class Compilation:
         """
         if self.source is None:
             shown = ", ".join(map(short_name, tensors[:3])) + (", …" if len(tensors) > 3 else "")
+            # Whatever knows the ranges of all else takes those of pixels from these options.
+            only_inputs = {value.name for value in self.graph.inputs}.issuperset(tensors)
+            pixels = "; input_mean and input_scale give the range of pixels, too" if only_inputs else ""
             raise DataError(
                 f"no calibration data is given, and {len(tensors)} tensors have no known range: {shown}",
-                hint="--data FOLDER, FILE.npz or module:function",
+                hint=f"--data FOLDER, FILE.npz or module:function{pixels}",
             )
         return self.source
 
