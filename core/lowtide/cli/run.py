@@ -9,7 +9,14 @@ import click
 import numpy as np
 
 from lowtide.cli.context import registry_of, stderr
-from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    data_options,
+    frames_for,
+    given_options,
+    option_options,
+    preprocess_of,
+    progress_bars,
+)
 from lowtide.compiler.output import MANIFEST, load_output
 from lowtide.compiler.run import MODES, Device, Mode, run_frames
 from lowtide.compiler.vectors import write_vectors
@@ -17,8 +24,7 @@ from lowtide.data import DataSource
 from lowtide.errors import OutputError
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Array, Graph
-from lowtide.options import CompileOptions, resolve_options
-from lowtide.plugin import Registry
+from lowtide.options import resolve_options
 
 
 @click.command("run")
@@ -69,8 +75,16 @@ def command(
         read = (source, *(Path(name) for name in (data, labels, options_file) if name is not None))
         _check_free(output, read, force=force)
     given = given_options(options_file, assignments)
-    graph, device = _graph(source, mode, registry_of(ctx), resolve_options(given.layers).options)
-    selected = frames_for(graph, data, frames, labels, given.preprocess)
+    preprocess, device = given.preprocess, None
+    if source.is_dir():
+        saved = load_output(source)
+        graph, device = saved.reference if mode == "float" else saved.graph, saved.device
+        preprocess = preprocess_of(saved, given)
+    else:
+        options = resolve_options(given.layers).options
+        request = ImportRequest(input_shapes=dict(options.input_shapes))
+        graph = load_model(source, registry_of(ctx), request, frontend=options.frontend)
+    selected = frames_for(graph, data, frames, labels, preprocess)
     if dump is not None:
         _dump(graph, device, selected, dump)
     if output is not None:
@@ -128,16 +142,6 @@ def _stack_outputs(
         unfinished.unlink(missing_ok=True)
         raise OutputError(f"cannot be written: {error.strerror}", place=str(output)) from error
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
-
-
-def _graph(
-    source: Path, mode: Mode, registry: Registry, options: CompileOptions
-) -> tuple[Graph, Device | None]:
-    if not source.is_dir():
-        request = ImportRequest(input_shapes=dict(options.input_shapes))
-        return load_model(source, registry, request, frontend=options.frontend), None
-    saved = load_output(source)
-    return (saved.reference if mode == "float" else saved.graph), saved.device
 
 
 def _stack(name: str, arrays: list[Array]) -> Array:

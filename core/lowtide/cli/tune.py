@@ -19,7 +19,13 @@ from rich.text import Text
 from lowtide.calibrate import StatisticsCache
 from lowtide.cli.compile import required
 from lowtide.cli.context import registry_of, stderr, stdout
-from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    data_options,
+    given_options,
+    option_options,
+    print_diagnostics,
+    progress_bars,
+)
 from lowtide.report.json import json_text
 from lowtide.report.terminal import db, figure, milliseconds, new_table, spaced
 from lowtide.tuning import TuneResult
@@ -107,6 +113,7 @@ def command(
         click.echo(json_text(_document(found)), nl=False)
     else:
         stdout().print(render_tuning(found))
+    print_diagnostics(found.notes)
     stderr().print(
         f"written to {output}; what was tried is in {output / FOLDER}",
         style="green",

@@ -12,6 +12,7 @@ from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.result import CompileResult
+from lowtide.compiler.run import preprocess_for
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
@@ -106,6 +107,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         device=compilation.device,
         report=build_report(compilation, digests),
         registry=request.registry,
+        preprocess=preprocess_for(compilation.options, request.preprocess),
     )
     request.registry.notify("lowtide_compile_finished", result=result)
     return result

@@ -10,6 +10,7 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.compiler.run import Device, Mode, execute
+from lowtide.data import Preprocess
 from lowtide.ir import Array, Graph
 from lowtide.options import ResolvedOptions
 from lowtide.plugin import Registry
@@ -32,6 +33,7 @@ class CompileResult:
         digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
         device: how the device rounds, and what runs on the host.
         report: everything that there is to tell; printing it with rich shows the terminal report.
+        preprocess: how images became arrays; ``None`` where nothing was said about that.
     """
 
     graph: Graph
@@ -47,6 +49,7 @@ class CompileResult:
     device: Device
     report: Report
     registry: Registry
+    preprocess: Preprocess | None = None
 
     def run(self, feeds: Mapping[str, object], mode: Mode = "qdq") -> dict[str, Array]:
         """Run one frame.

@@ -228,13 +228,6 @@ class Compilation:
         )
         count = request.frames or options.calibration_frames
         self.source = source if count is None else source.select(count)
-        if self.source.synthetic:
-            self.diagnostics.warning(
-                "LT755",
-                self.source.describe(),
-                "the calibration data is random: ranges and errors say nothing about real inputs",
-                "give real frames with --data",
-            )
 
     def needed_frames(self, tensors: Sequence[str]) -> DataSource:
         """The frames, for tensors that cannot do without.
