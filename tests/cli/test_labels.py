@@ -39,10 +39,10 @@ def mislabelled(images: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Pa
 def test_evaluate_says_what_it_takes_for_labels(run: Run, compiled: Path) -> None:
     outcome = run("evaluate", compiled, "--data", TEST, "--frames", 20, "--metric", "top1")
     assert outcome.status == 0
-    assert "LT758" in outcome.err
+    assert "LT765" in outcome.err
     assert "labels for top1 are the array" in outcome.err
-    assert "LT759" not in outcome.err
-    assert "LT758" not in run("evaluate", compiled, "--data", TEST, "--frames", 5, "--metric", "sqnr").err
+    assert "LT766" not in outcome.err
+    assert "LT765" not in run("evaluate", compiled, "--data", TEST, "--frames", 5, "--metric", "sqnr").err
 
 
 def test_evaluate_takes_a_count_of_files_for_no_labels(run: Run, compiled: Path, counted: Path) -> None:
@@ -57,7 +57,7 @@ def test_labels_that_the_float_network_does_not_know_are_a_warning(
 ) -> None:
     outcome = run("evaluate", compiled, "--data", mislabelled, "--metric", "top1")
     assert outcome.status == 0
-    assert "warning: LT759 wrong.npz: the float network has top1 0, which guessing reaches too" in outcome.err
+    assert "warning: LT766 wrong.npz: the float network has top1 0, which guessing reaches too" in outcome.err
 
 
 def test_a_goal_that_wrong_labels_reach_comes_with_a_warning_also_when_nothing_is_tried_anew(
@@ -68,8 +68,8 @@ def test_a_goal_that_wrong_labels_reach_comes_with_a_warning_also_when_nothing_i
         outcome = run(*given, "--set", "accuracy_level=0", "--output", "best")
         assert outcome.status == 0, outcome.err
         assert "reached" in outcome.out
-        assert "warning: LT759 wrong.npz" in outcome.err
-        assert "LT758" in outcome.err
+        assert "warning: LT766 wrong.npz" in outcome.err
+        assert "LT765" in outcome.err
 
 
 def test_a_fraction_is_no_label(run: Run, compiled: Path, mislabelled: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_gate_on_labels_says_what_they_are(run: Run, mislabelled: Path) -> Non
     given = ("compile", MODEL, "--target", "am68a", "--data", mislabelled, "--require", "top1>=0.5", "--json")
     outcome = run(*given)
     assert outcome.status == 1
-    assert "LT758" in outcome.err
-    assert "LT759" in outcome.err
+    assert "LT765" in outcome.err
+    assert "LT766" in outcome.err
     assert json.loads(outcome.out)["calibration"]["frames"] == FRAMES
 
 

@@ -157,7 +157,7 @@ class DataSource:
             arrays = {self.inputs[0].name: arrays[""]}
             if raw.other_name:
                 self.diagnostics.info(
-                    "LT760",
+                    "LT767",
                     self.describe(),
                     f"the array {raw.other_name!r} is taken for {self.inputs[0].name!r}",
                 )

@@ -45,6 +45,6 @@ class Metric(abc.ABC):
     def guessed(self) -> float:
         """What guessing hardly exceeds over the frames so far: a float network below it has other labels.
 
-        NaN, for a metric that cannot tell, leaves the warning `LT759` out.
+        NaN, for a metric that cannot tell, leaves the warning `LT766` out.
         """
         return math.nan

@@ -77,7 +77,7 @@ def note_labels(metrics: Iterable[type[Metric]], frame: Frame, frames: DataSourc
     names = [metric.name for metric in metrics if metric.needs_labels]
     if names and frame.label_from:
         frames.diagnostics.info(
-            "LT758",
+            "LT765",
             frames.describe(),
             f"labels for {', '.join(names)} are {frame.label_from}",
             "--labels FILE where they are others",
@@ -101,7 +101,7 @@ def note_guessing(metric: Metric, frames: DataSource, place: str | None = None) 
         guessed = metric.guessed()
     if value < guessed if metric.better == "higher" else value > guessed:
         frames.diagnostics.warning(
-            "LT759",
+            "LT766",
             frames.describe(),
             f"the float network has {metric.name} {value:.4g}, which guessing reaches too: the labels are "
             "hardly those that it was trained with, and figures on them say nothing",

@@ -59,15 +59,15 @@ def test_a_folder_without_frames_says_what_it_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [False, True])
 def test_the_only_array_under_another_name_is_taken_and_named(tmp_path: Path, *, folder: bool) -> None:
     np.savez(tmp_path / "d.npz", other=FRAMES[0] if folder else FRAMES)
-    found = said(tmp_path if folder else tmp_path / "d.npz", PLAIN, "LT760")
+    found = said(tmp_path if folder else tmp_path / "d.npz", PLAIN, "LT767")
     assert found == ["info the array 'other' is taken for 'x'"]
 
 
 def test_an_array_of_the_name_of_the_input_or_without_one_needs_no_note(tmp_path: Path) -> None:
     np.savez(tmp_path / "named.npz", x=FRAMES, label=np.arange(4))
     np.savez(tmp_path / "unnamed.npz", FRAMES)
-    assert not said(tmp_path / "named.npz", PLAIN, "LT760")
-    assert not said(tmp_path / "unnamed.npz", PLAIN, "LT760")
+    assert not said(tmp_path / "named.npz", PLAIN, "LT767")
+    assert not said(tmp_path / "unnamed.npz", PLAIN, "LT767")
 
 
 def test_random_frames_are_a_warning_wherever_they_are_opened() -> None:
