@@ -253,13 +253,6 @@ class Compilation:
         self.source = source if count is None else source.select(count)
         self._note_missing("frames" if request.frames else "calibration_frames", count)
         self._note_missing("search_frames", options.search_frames)
-        if self.source.synthetic:
-            self.diagnostics.warning(
-                "LT755",
-                self.source.describe(),
-                "the calibration data is random: ranges and errors say nothing about real inputs",
-                "give real frames with --data",
-            )
 
     def _note_missing(self, option: str, wanted: int | None) -> None:
         assert self.source is not None  # noqa: S101 - the caller opens it
