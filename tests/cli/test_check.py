@@ -107,6 +107,18 @@ def test_latency_follows_the_widths_that_are_asked_for(run: Run) -> None:
     assert wide > narrow
 
 
+@pytest.mark.parametrize("option", ["mixed_precision_factor=1.2", "goal=sqnr>=30"])
+def test_a_budget_or_a_goal_leaves_widths_open_and_stops_no_compile(run: Run, option: str) -> None:
+    arguments = ("check", MODEL, "--target", "tda4vm")
+    plain = run(*arguments, "--json").json
+    outcome = run(*arguments, "--set", option, "--json")
+    assert outcome.status == 0
+    assert plain["left_open"] == ""
+    assert f"estimated without {option}" in outcome.json["left_open"]
+    assert outcome.json["latency_ms"] == plain["latency_ms"]
+    assert f"estimated without {option}" in " ".join(run(*arguments, "--set", option).out.split())
+
+
 def test_a_network_without_head_has_none(run: Run) -> None:
     outcome = run("check", MODEL, "--target", "am68a", "--json")
     assert outcome.json["heads"] == []

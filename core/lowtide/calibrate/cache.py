@@ -22,7 +22,7 @@ from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Array, Graph, print_graph
 
 DISTRIBUTION = "lowtide"
-FORMAT = 1
+FORMAT = 2
 """Raised when the files change their meaning."""
 
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import attrs
@@ -10,6 +11,7 @@ import numpy as np
 
 from lowtide.calibrate.api import Statistic, TensorInfo
 from lowtide.calibrate.probes import Observation
+from lowtide.diagnostics import Diagnostic, Severity
 from lowtide.ir import Array
 from lowtide.plugin import plugin_code
 
@@ -24,6 +26,7 @@ class Tally:
         statistics: by tensor, then by name.
         frames: how many frames were seen.
         array_frames: how many of them whole.
+        notes: what was found out about them while they were read.
     """
 
     kinds: Sequence[type[Statistic]]
@@ -31,6 +34,7 @@ class Tally:
     statistics: dict[str, dict[str, Statistic]]
     frames: int = 0
     array_frames: int = 0
+    notes: tuple[Diagnostic, ...] = ()
 
     @classmethod
     def empty(cls, kinds: Sequence[type[Statistic]], infos: Sequence[TensorInfo]) -> Tally:
@@ -64,7 +68,10 @@ class Tally:
 
     def save(self) -> dict[str, Array]:
         """The state as arrays, for `load`; names hold no tensor names, which may hold anything."""
-        saved: dict[str, Array] = {"frames": np.array([self.frames, self.array_frames])}
+        saved: dict[str, Array] = {
+            "frames": np.array([self.frames, self.array_frames]),
+            "notes": np.array(json.dumps([attrs.astuple(note) for note in self.notes])),
+        }
         for position, accumulators in enumerate(self.statistics.values()):
             for name, accumulator in accumulators.items():
                 saved |= {f"{position}/{name}/{part}": data for part, data in accumulator.save().items()}
@@ -82,9 +89,10 @@ class Tally:
         """
         made = cls.empty(kinds, infos)
         made.frames, made.array_frames = (int(entry) for entry in saved["frames"])
+        made.notes = tuple(_notes(json.loads(str(saved["notes"]))))
         parts: dict[tuple[str, str], dict[str, Array]] = {}
         for path, data in saved.items():
-            if path != "frames":
+            if path not in ("frames", "notes"):
                 position, name, part = path.split("/", 2)
                 parts.setdefault((position, name), {})[part] = data
         for number, info in enumerate(infos):
@@ -92,6 +100,11 @@ class Tally:
                 found = parts.get((f"{number}", kind.name), {})
                 made.statistics[info.name][kind.name] = kind.load(info, found)
         return made
+
+
+def _notes(saved: Iterable[Sequence[str]]) -> Iterable[Diagnostic]:
+    for severity, *texts in saved:
+        yield Diagnostic(Severity(severity), *texts)
 
 
 def _code_of(accumulator: Statistic, tensor: str) -> AbstractContextManager[None]:

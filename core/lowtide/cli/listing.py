@@ -87,6 +87,8 @@ def _details(registry: Registry, spec: Spec) -> RenderableType:
             parts.append(_options(found))
         if isinstance(spec, DiagnosisSpec):
             parts.append(_causes(registry, spec.name))
+        if isinstance(spec, StrategySpec):
+            parts.append(Text(f"uses {', '.join(spec.uses) or 'no option about widths but tensor_bits'}"))
     return spaced(parts)
 
 

@@ -52,7 +52,7 @@ def quantize_float(c: Compilation) -> None:
     oracle = question.oracle
     if isinstance(oracle, MeasuringOracle) and oracle.asked:
         attempt, c.trials = oracle.finished(plan)
-        c.search_passes = oracle.runs
+        c.search_passes = oracle.passes
     else:
         begun = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
         attempt, c.trials = improved(c, bench, begun, recipe.trials)

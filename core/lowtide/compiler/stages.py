@@ -9,7 +9,7 @@ import attrs
 from lowtide.calibrate import Collected, Range
 from lowtide.compiler.diagnose import diagnose
 from lowtide.compiler.floats import quantize_float
-from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
+from lowtide.compiler.prequantized import choose_rule, keep_codes, note_kept_widths, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import Device, input_specs, preprocess_for
@@ -29,16 +29,13 @@ from lowtide.measure import (
     measure_layers,
     spans,
 )
-from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
+from lowtide.options import FLOAT_BITS, CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
-from lowtide.precision import PrecisionPlan
+from lowtide.precision import PrecisionPlan, check_used
 from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
 from lowtide.report.model import Finding
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
-
-FLOAT_BITS = 32
-"""The value of ``tensor_bits`` that leaves the network float."""
 
 
 @attrs.define
@@ -94,7 +91,8 @@ class Compilation:
 
         Raises:
             UnknownNameError: when nobody provides the target.
-            OptionError: for an unknown or impossible option, or a number of frames below one.
+            OptionError: for an unknown or impossible option, one that the strategy does not use, or a number
+                of frames below one.
             UnsupportedByTargetError: when the device cannot do what the options ask for.
         """
         if request.frames is not None and request.frames < 1:
@@ -110,6 +108,7 @@ class Compilation:
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
+        check_used(resolved, request.registry)
         return cls(request, Clock(request.progress), target, resolved, number, rule)
 
     @property
@@ -156,6 +155,7 @@ class Compilation:
         self.prequantized = quantized_already(self.graph, self.options)
         if self.prequantized and not self.is_float and self.options.recalibrate != "data":
             self.scale_type, self.rule = choose_rule(self, wanted.scale_type)
+            note_kept_widths(self)
         elif self.prequantized:
             remove_codes(self.graph)
             self.prequantized = False
@@ -228,12 +228,21 @@ class Compilation:
         )
         count = request.frames or options.calibration_frames
         self.source = source if count is None else source.select(count)
+        self._note_missing("frames" if request.frames else "calibration_frames", count)
+        self._note_missing("search_frames", options.search_frames)
         if self.source.synthetic:
             self.diagnostics.warning(
                 "LT755",
                 self.source.describe(),
                 "the calibration data is random: ranges and errors say nothing about real inputs",
                 "give real frames with --data",
+            )
+
+    def _note_missing(self, option: str, wanted: int | None) -> None:
+        assert self.source is not None  # noqa: S101 - the caller opens it
+        if wanted is not None and (found := self.source.select(wanted).count or 0) < wanted:
+            self.diagnostics.info(
+                "LT758", option, f"{wanted} frames are asked for, and there are {found}: all are taken"
             )
 
     def needed_frames(self, tensors: Sequence[str]) -> DataSource:

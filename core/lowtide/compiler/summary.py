@@ -215,7 +215,6 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
         array_frames=collected.array_frames,
         synthetic=source.synthetic,
         calibrator=f"{compilation.calibrator} of {provider}",
-        cached=collected.cached_frames == collected.frames,
     )
 
 

@@ -12,9 +12,13 @@ from lowtide.options.resolve import (
     vendor_options,
 )
 from lowtide.options.schema import FIELDS, CompileOptions
+from lowtide.options.widths import FLOAT_BITS, SEARCHING, WIDTH_OPTIONS, without_search
 
 __all__ = [
     "FIELDS",
+    "FLOAT_BITS",
+    "SEARCHING",
+    "WIDTH_OPTIONS",
     "CompileOptions",
     "Effect",
     "EffectiveOption",
@@ -27,4 +31,5 @@ __all__ = [
     "parse_assignment",
     "resolve_options",
     "vendor_options",
+    "without_search",
 ]

@@ -159,10 +159,28 @@ class EncodingsSpec(Spec):
 
 @attrs.frozen(kw_only=True)
 class StrategySpec(Spec):
-    """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`."""
+    """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`.
+
+    Attributes:
+        uses: which of `lowtide.options.WIDTH_OPTIONS` it looks at, by field name; who names the strategy and
+            sets another one is told that it has no effect.
+    """
 
     kind: ClassVar[str] = "strategy"
     base: ClassVar[str] = "lowtide.precision.api:PrecisionStrategy"
+    uses: tuple[str, ...] = ()
+
+    def _check_class(self, found: object) -> None:
+        super()._check_class(found)
+        place = f"{self.kind} {self.name}"
+        known = cast("Mapping[str, str]", _import("lowtide.options:WIDTH_OPTIONS", place))
+        # Third parties write it. A text is a sequence of names, too: each of one letter.
+        names = cast("object", self.uses)
+        if not isinstance(names, tuple) or not set(self.uses) <= set(known):
+            raise PluginError(
+                f"uses in its record should be a tuple of names among {', '.join(known)}; found {names!r}",
+                place=place,
+            )
 
 
 @attrs.frozen(kw_only=True)

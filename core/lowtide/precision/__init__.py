@@ -30,6 +30,7 @@ from lowtide.precision.classes import (
     quantized_values,
 )
 from lowtide.precision.lists import ListProblem, Lists, read_lists
+from lowtide.precision.uses import asked_widths, check_used
 
 __all__ = [
     "WIDE",
@@ -46,8 +47,10 @@ __all__ = [
     "PrecisionStrategy",
     "Sensitivities",
     "WeighedPlan",
+    "asked_widths",
     "check_choice",
     "check_plan",
+    "check_used",
     "classes_of_tensors",
     "has_parameters",
     "layer_reads",

@@ -8,7 +8,7 @@ import attrs
 
 from lowtide.diagnostics import Diagnostic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +62,6 @@ class CalibrationReport:
         frames: how many were seen by reductions.
         array_frames: how many of them by statistics that see whole arrays.
         synthetic: whether they are random numbers, so that every figure here says nothing about real data.
-        cached: whether the statistics came from the cache.
     """
 
     data: str
@@ -70,7 +69,6 @@ class CalibrationReport:
     array_frames: int
     synthetic: bool
     calibrator: str
-    cached: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -284,11 +282,16 @@ class PassReport:
 
 @attrs.frozen(kw_only=True)
 class StageTime:
-    """Seconds of one stage: wall time and process CPU time."""
+    """Seconds of one stage: wall time and process CPU time.
+
+    Attributes:
+        cached: whether all that it would have measured came from the cache.
+    """
 
     stage: str
     wall: float
     cpu: float
+    cached: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -306,8 +309,8 @@ class Report:
         findings: causes of the largest errors, the worst layer first.
         steps: what the accuracy recipe tried, in order.
         front: the assignments of widths that mixed precision weighed, the fastest first.
-        search_passes: what the search for widths cost, in runs of the network for each calibration frame;
-            ``None`` without a search.
+        search_passes: what the search for widths costs where nothing of it is in the cache, in runs of the
+            network for each calibration frame; ``None`` without a search.
         sections: texts that plugins add, by title.
     """
 

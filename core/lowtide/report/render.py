@@ -45,7 +45,7 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
     if any(layer.width_reason for layer in report.layers):
         parts.append(_widths([layer for layer in report.layers if layer.width_reason]))
     if report.search_passes is not None:
-        runs = f"the search for widths took {report.search_passes:.1f} runs of the network for each frame"
+        runs = f"the search for widths takes {report.search_passes:.1f} runs of the network for each frame"
         parts.append(Text(runs, style="dim"))
     if report.steps:
         parts.append(_steps(report.steps))
@@ -75,8 +75,7 @@ def _summary(report: Report) -> RenderableType:
         grid.add_row("ranges", Text(report.ranges_from))
     if calibration is not None:
         seen = f"{calibration.frames} frames" + (", random" if calibration.synthetic else "")
-        cached = ", from the cache" if calibration.cached else ""
-        grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}{cached}"))
+        grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}"))
     return Panel(grid, title="lowtide", title_align="left", subtitle=report.lowtide_version)
 
 
@@ -200,7 +199,11 @@ def _options(options: Iterable[OptionReport]) -> RenderableType:
 
 
 def _times(report: Report) -> RenderableType:
-    stages = ", ".join(f"{stage.stage} {stage.wall:.1f}" for stage in report.times if stage.wall >= 0.05)
+    stages = ", ".join(
+        f"{stage.stage} {stage.wall:.1f}{' from the cache' * stage.cached}"
+        for stage in report.times
+        if stage.wall >= 0.05 or stage.cached
+    )
     total = sum(stage.wall for stage in report.times)
     cpu = sum(stage.cpu for stage in report.times)
     memory = f", at most {report.peak_memory_mb:.0f} MiB of memory" if report.peak_memory_mb else ""

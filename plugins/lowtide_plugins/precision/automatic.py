@@ -86,7 +86,8 @@ def _needs(problem: PrecisionProblem) -> tuple[Costs, Oracle]:
             place="strategy",
             hint="name the layers in advanced_options:output_feature_16bit_names_list",
         )
-    if problem.budget is None and problem.goal is None and problem.options.front_point is None:
+    wanted = (problem.budget, problem.goal, problem.options.goal, problem.options.front_point)
+    if all(entry is None for entry in wanted):  # without frames a goal is an option alone
         raise OptionError(
             "automatic needs a budget or a goal",
             place="strategy",

@@ -70,6 +70,17 @@ def test_fresh_and_cached_runs_give_the_same_bits_and_the_cached_one_runs_nothin
     assert not list(bench.diagnostics)
 
 
+def test_what_was_noted_of_frames_is_told_again_when_their_statistics_come_from_the_cache(
+    bench: Bench,
+) -> None:
+    first, second = Diagnostics(), Diagnostics()
+    bench.collect(noted=(3, CHUNK + 1), diagnostics=first)
+    again = bench.collect(noted=(3, CHUNK + 1), diagnostics=second)
+    assert again.cached_frames == FRAMES
+    assert [note.place for note in first] == ["frame3", f"frame{CHUNK + 1}"]
+    assert list(second) == list(first)
+
+
 def test_an_interrupted_run_resumes_behind_its_last_finished_chunk(bench: Bench, runs: list[int]) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.collect(interrupt_at=CHUNK + 20)

@@ -12,9 +12,18 @@ import lowtide
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.stages import Compilation
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource
-from lowtide.errors import LowtideError, PluginError
+from lowtide.errors import LowtideError, OptionError, PluginError
 from lowtide.passes import Pass
-from lowtide.plugin import EncodingsSpec, Provider, Registry, ReportSectionSpec, discover, hookimpl
+from lowtide.plugin import (
+    EncodingsSpec,
+    Provider,
+    Registry,
+    ReportSectionSpec,
+    StrategySpec,
+    discover,
+    hookimpl,
+)
+from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
 from lowtide.report import Section, render_report
 from support import CALIBRATION, MODEL
 
@@ -55,6 +64,45 @@ def test_a_plugin_adds_a_section_to_the_report(monkeypatch: pytest.MonkeyPatch) 
     report = compiled(registry_with(Plugin())).report
     assert list(report.sections) == ["widest range"]
     assert render_report(report)
+
+
+@attrs.frozen(kw_only=True)
+class Budgeted(PrecisionStrategy):
+    """Tells what budget it has got."""
+
+    name: ClassVar[str] = "budgeted"
+
+    def plan(self, problem: PrecisionProblem) -> PrecisionPlan:
+        assert problem.budget is not None
+        group = problem.classes[-1]
+        raised = problem.uniform(8).with_class(problem, group, 16)
+        return attrs.evolve(raised, reasons={group.name: f"16 bit within {problem.budget.text}"})
+
+
+def test_a_strategy_of_a_plugin_gets_the_options_that_its_record_names_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Plugin:
+        @hookimpl
+        def lowtide_register_strategies(self) -> Iterable[StrategySpec]:
+            where = "acme_strategies:Budgeted"
+            return [StrategySpec(name="budgeted", summary="s", implementation=where, uses=("budget_ms",))]
+
+    monkeypatch.setitem(sys.modules, "acme_strategies", cast(Any, SimpleNamespace(Budgeted=Budgeted)))
+    registry = registry_with(Plugin())
+
+    def compiled_with(**option: object) -> CompileResult:
+        options = {"strategy": "budgeted", "accuracy_level": 0, **option}
+        data = str(CALIBRATION)
+        return lowtide.compile(
+            MODEL, target="tda4vm", data=data, frames=4, registry=registry, options=options
+        )
+
+    reasons = {layer.width_reason for layer in compiled_with(budget_ms=30).report.layers}
+    assert "16 bit within 30 ms" in reasons
+    refusal = r"factor .*the strategy budgeted of test 1 \(test\) does not use this option"
+    with pytest.raises(OptionError, match=refusal):
+        compiled_with(mixed_precision_factor=1.2)
 
 
 def test_observers_hear_of_every_pass_and_of_the_end() -> None:

@@ -20,8 +20,10 @@ from lowtide.plugin import (
     Registry,
     Spec,
     StatisticSpec,
+    StrategySpec,
     plugin_code,
 )
+from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
 
 ACME = Provider("acme", "1", "acme")
 
@@ -53,6 +55,29 @@ def load(monkeypatch: pytest.MonkeyPatch, kind: type[Spec], name: str, found: ob
 
 def with_class(base: type, **facts: object) -> type:
     return attrs.frozen(kw_only=True)(type("Part", (base,), facts))
+
+
+@attrs.frozen(kw_only=True)
+class Narrow(PrecisionStrategy):
+    """A strategy without faults."""
+
+    name: ClassVar[str] = "narrow"
+
+    def plan(self, problem: PrecisionProblem) -> PrecisionPlan:
+        return problem.uniform(8)
+
+
+@pytest.mark.parametrize("uses", ["goal", ("budget",), ["goal"], None])
+def test_a_strategy_uses_options_about_widths_by_their_names(
+    monkeypatch: pytest.MonkeyPatch, uses: object
+) -> None:
+    monkeypatch.setitem(sys.modules, "acme_parts", cast(Any, SimpleNamespace(Part=Narrow)))
+    spec = StrategySpec(
+        name="narrow", summary="8 bits", implementation="acme_parts:Part", uses=cast(tuple[str, ...], uses)
+    )
+    with pytest.raises(PluginError, match=r"strategy narrow: uses .* among .*budget_ms, goal, .*; found"):
+        spec.load()
+    assert attrs.evolve(spec, uses=("goal",)).load() is Narrow
 
 
 @pytest.mark.parametrize("wants", ["extremes", "array"])
