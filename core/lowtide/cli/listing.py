@@ -102,7 +102,8 @@ def _extra(registry: Registry, spec: Spec) -> dict[str, object]:
         return {"device": attrs.asdict(load_target(spec.name, registry))}
     found = registry.load(type(spec), spec.name)
     extra: dict[str, object] = {"documentation": introspection.getdoc(found) or ""}
-    if isinstance(found, type) and attrs.has(found):
+    # Fields of other kinds are not for users to set.
+    if isinstance(spec, CalibratorSpec | PassSpec | StrategySpec):
         extra["options"] = [
             {
                 "option": field.name.replace("_", "-"),
