@@ -30,7 +30,8 @@ from lowtide.diagnostics import Diagnostic, Diagnostics
 from lowtide.errors import OptionError, UnknownNameError
 from lowtide.ir import Graph
 from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
-from lowtide.plugin import Registry, TargetSpec
+from lowtide.plugin import Registry
+from lowtide.target import find_target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,7 +138,7 @@ class GivenOptions:
         if self.loaded is None or self.loaded.target is None:
             return None
         try:
-            return registry.get(TargetSpec, self.loaded.target).name
+            return find_target(self.loaded.target, registry).name
         except UnknownNameError as error:
             place = f"{self.loaded.file}, session.target_device"
             raise OptionError(
@@ -159,8 +160,7 @@ def given_options(options_file: Path | None, assignments: Sequence[str]) -> Give
         layers.append(loaded.layer)
         if loaded.preprocess:
             preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
-    if assignments:
-        layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
+    layers += _assigned(assignments)
     options = resolve_options(layers).options
     return GivenOptions(tuple(layers), preprocess_for(options, preprocess), loaded)
 
@@ -181,6 +181,16 @@ def preprocess_of(saved: SavedOutput, given: GivenOptions) -> Preprocess | None:
                 hint="leave it out, or compile with it",
             )
     return saved.preprocess if given.preprocess is None else given.preprocess
+
+
+def _assigned(assignments: Sequence[str]) -> list[OptionLayer]:
+    """Assignments as layers: a key that is set again begins another, which overrides the one before."""
+    found: list[dict[str, Any]] = []
+    for key, value in map(parse_assignment, assignments):
+        if not found or key in found[-1]:
+            found.append({})
+        found[-1][key] = value
+    return [OptionLayer("--set", values) for values in found]
 
 
 def frames_for(
