@@ -46,7 +46,7 @@ def network_beside(proto: Path) -> Path:
 
 def _save_network(result: CompileResult, proto: Path) -> tuple[str, ...]:
     graph = result.graph.clone()
-    remove_codes(graph)
+    remove_codes(graph, clamped=False)  # the proto has its layers and its ranges, which clamp
     return save_model(graph, network_beside(proto), quantized=False)
 
 
