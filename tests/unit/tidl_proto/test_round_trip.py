@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,12 @@ def frames() -> dict[str, Array]:
 
 
 def compile_to(
-    folder: Path, model: Path, target: str, *, data: object = None, options: object = None
+    folder: Path,
+    model: Path,
+    target: str,
+    *,
+    data: object = None,
+    options: Mapping[str, object] | None = None,
 ) -> lowtide.CompileResult:
     result = lowtide.compile(model, target=target, data=data, options=options, registry=REGISTRY)
     result.save(folder)
