@@ -8,7 +8,7 @@ import numpy as np
 
 from lowtide.ir import Array, Node, QuantParams, Value
 from lowtide.quantize import numbers
-from lowtide.quantize.codes import with_sign
+from lowtide.quantize.codes import quantized_activations, with_sign
 from lowtide.runtime import dequantize
 from lowtide_plugins.tidl_proto.expected import DATA_LAYER, Entry, entries
 from lowtide_plugins.tidl_proto.records import CalibType, LayerParams, NetParams, QuantType, TensorParams
@@ -24,10 +24,11 @@ SPLIT_CODE_MAX = 127
 
 
 def build(result: CompileResult) -> tuple[NetParams, ...]:
-    """The protos in the order of the parts; none when nothing has codes."""
+    """The protos in the order of the parts; none when nothing has codes, as with 32 bits."""
+    if not quantized_activations(result.graph):
+        return ()
     builder = _Builder(result)
-    found = (builder.net(part) for part in entries(result.graph, result.target, result.placement))
-    return tuple(net for net in found if any(layer.outputs for layer in net.layers))
+    return tuple(builder.net(part) for part in entries(result.graph, result.target, result.placement))
 
 
 class _Builder:
