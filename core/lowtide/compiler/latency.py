@@ -9,11 +9,12 @@ import attrs
 from lowtide.compiler.floats import read_encodings
 from lowtide.compiler.output import SavedOutput
 from lowtide.compiler.request import CompileRequest
-from lowtide.compiler.stages import FLOAT_BITS, Compilation
+from lowtide.compiler.stages import Compilation
 from lowtide.compiler.widths import ask, foresee
 from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.latency import LatencyTable, estimate, plan_of_codes, uniform_plan
+from lowtide.options import FLOAT_BITS
 from lowtide.plugin import Registry
 from lowtide.precision import PrecisionPlan
 from lowtide.target import Assignment, Placement, Target, load_target, place

@@ -94,7 +94,7 @@ def _candidates(proto: Path) -> Iterator[Path]:
 
 def _is_old(path: Path, proto: Path, model: str) -> bool:
     try:
-        found = onnx.load(path, load_external_data=False).doc_string
+        found = onnx.ModelProto.FromString(path.read_bytes()).doc_string
     except Exception:  # noqa: BLE001 - whatever it is, it is no network of ours
         return False
     return found == description(proto) and model_digest(path) != model
