@@ -125,14 +125,22 @@ def _all_powers(graph: Graph) -> bool:
     return all(math.frexp(scale)[0] == 0.5 for scale in scales)
 
 
-def note_kept_widths(c: Compilation) -> None:
-    """Tell of options about widths that were set for a network that has its own."""
+def note_kept_codes(c: Compilation) -> None:
+    """Tell of options that were set and say otherwise than the codes that a network has."""
     for option in asked_widths(c.resolved).values():
         c.diagnostics.info(
             "LT867",
             option.key,
             "without effect: the network has codes, which keep their widths",
             "--set recalibrate=data finds widths for its dequantized weights",
+        )
+    proto = c.options.quant_params_proto_path
+    if proto and Path(proto).is_file():
+        c.diagnostics.warning(
+            "LT869",
+            proto,
+            "is not read: the network has codes of its own, which are kept",
+            "leave quant_params_proto_path out, or give the float network that the file is for",
         )
 
 

@@ -15,7 +15,7 @@ from lowtide.compiler.prequantized import (
     check_scale_type,
     choose_rule,
     keep_codes,
-    note_kept_widths,
+    note_kept_codes,
     quantized_already,
 )
 from lowtide.compiler.progress import Clock
@@ -180,7 +180,7 @@ class Compilation:
         check_scale_type(self, wanted.scale_type)
         if self.prequantized and not self.is_float and self.options.recalibrate != "data":
             self.scale_type, self.rule = choose_rule(self, wanted.scale_type)
-            note_kept_widths(self)
+            note_kept_codes(self)
         elif self.prequantized:
             remove_codes(self.graph)
             self.prequantized = False

@@ -122,6 +122,18 @@ def test_options_about_widths_that_a_network_with_codes_does_not_take_are_told_o
     assert not told(compiled(models("u8s8"), data=False), "LT867")
 
 
+def test_a_proto_that_is_there_is_not_read_for_a_network_that_keeps_its_codes(
+    models: Models, tmp_path: Path
+) -> None:
+    proto = tmp_path / "params.prototxt"
+    proto.write_text("none of ours")
+    found = compiled(models("u8s8"), data=False, quant_params_proto_path=str(proto))
+    assert told(found, "LT869") == [str(proto)]
+    assert proto.read_text() == "none of ours"
+    fresh = compiled(models("u8s8"), data=False, quant_params_proto_path=str(tmp_path / "new.prototxt"))
+    assert told(fresh, "LT869") == []
+
+
 def test_frames_change_nothing_in_a_network_that_has_all_scales(models: Models) -> None:
     first, second = compiled(models("u8s8")), compiled(models("u8s8"), data=False)
     assert print_graph(first.graph) == print_graph(second.graph)
