@@ -107,7 +107,10 @@ def _largest_error(report: Mapping[str, Any]) -> float | None:
 
 
 def _wide_layers(report: Mapping[str, Any]) -> float:
-    return sum(16 in (entry["bits"], entry["weight_bits"]) for entry in report["layers"])
+    return sum(
+        entry["placement"] != "host" and 16 in (entry["bits"], entry["weight_bits"])
+        for entry in report["layers"]
+    )
 
 
 def _latency(report: Mapping[str, Any]) -> float | None:
