@@ -50,7 +50,7 @@ def bare() -> Report:
 
 
 def deep() -> Report:
-    """About 300 layers with skips, one in 16 bits, one with such weights alone, two on the host, and parts that need other features.
+    """About 300 layers with skips, one in 16 bits, one with such weights alone, two on the host, and more.
 
     Latency, findings, steps and the front are made up: what they look like is tested here, not what they say.
     """

@@ -17,7 +17,7 @@ from lowtide.compiler.trials import Trial
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
-from lowtide.errors import DataError, OptionError, short_name
+from lowtide.errors import DataError, OptionError, counted, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, layers
@@ -244,8 +244,9 @@ class Compilation:
         """
         if self.source is None:
             shown = ", ".join(map(short_name, tensors[:3])) + (", …" if len(tensors) > 3 else "")
+            unknown = f"no known range for {counted(len(tensors), 'tensor')}: {shown}"
             raise DataError(
-                f"no calibration data is given, and {len(tensors)} tensors have no known range: {shown}",
+                f"no calibration data is given, and {unknown}",
                 hint="--data FOLDER, FILE.npz or module:function",
             )
         return self.source

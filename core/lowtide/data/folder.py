@@ -26,7 +26,7 @@ from lowtide.data.source import (
     label_name,
 )
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import DataError
+from lowtide.errors import DataError, counted
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
 KINDS = {"images": IMAGE_SUFFIXES, ".npy": frozenset({".npy"}), ".npz": frozenset({".npz"})}
@@ -106,7 +106,7 @@ class FolderSource(RawSource):
         return digest.hexdigest()
 
     def describe(self) -> str:
-        return f"{self.folder.name}/ ({len(self.files)} files)"
+        return f"{self.folder.name}/ ({counted(len(self.files), 'file')})"
 
 
 def open_folder(
@@ -131,7 +131,7 @@ def open_folder(
         raise DataError(f"the folder mixes {' and '.join(present)}", place=str(folder), hint="keep one kind")
     files = found[present[0]]
     if len(files) < len(everything):
-        notes.info("LT754", str(folder), f"{len(everything) - len(files)} other files are ignored")
+        notes.info("LT754", str(folder), f"{counted(len(everything) - len(files), 'other file')} ignored")
     if present[0] != "images":
         return FolderSource(folder, files, inputs, None, grey=False)
     chosen, grey = _image_preprocess(inputs, preprocess, notes, str(folder))

@@ -16,7 +16,7 @@ from lowtide.data.source import evenly_spread
 from lowtide.doctor.preparation import KEPT, KEPT_ELEMENTS, TRIED, judge_preparation
 from lowtide.doctor.ranges import Extents, Outlier, converge, outliers
 from lowtide.doctor.records import Convergence, Examination, FrameFinding
-from lowtide.errors import DataError, short_name
+from lowtide.errors import DataError, counted, short_name
 from lowtide.ir import Graph
 
 SHOWN = 5
@@ -169,7 +169,7 @@ class _Pass:
 
 
 def _outlier(found: Outlier) -> FrameFinding:
-    others = f" and {found.tensors - 1} more tensors" if found.tensors > 1 else ""
+    others = f" and {counted(found.tensors - 1, 'more tensor')}" if found.tensors > 1 else ""
     return FrameFinding(
         code="LT774",
         place=found.frame,

@@ -41,8 +41,9 @@ class Moving:
 class Convergence:
     """How the ranges grow with the number of frames.
 
-    A tensor is settled at n frames when the range of the n evenly spread frames that ``--frames n`` takes, and
-    that of every larger number of them, covers all but `tolerance` of the width of the range over all frames.
+    A tensor is settled at n frames when the range of the n evenly spread frames that ``--frames n`` takes,
+    and that of every larger number of them, covers all but `tolerance` of the width of the range over all
+    frames.
 
     Attributes:
         frames: how many frames there are, outliers and unusable ones left out.

@@ -51,7 +51,10 @@ def label(problem: PrecisionProblem, plan: PrecisionPlan) -> str:
 
 
 def reasons(search: Search) -> dict[str, str]:
-    """Why classes, and parameters alone, have 16 bits: what 8 would do, and where that is little, what 16 cost."""
+    """Why classes, and parameters alone, have 16 bits.
+
+    That is what 8 would do; where that is little, also what 16 cost.
+    """
     plan, noise = search.best, search.noise
     every = (*noise.activations.values(), *noise.weights.values())
     total = sum(max(entry, 0.0) for entry in every) or 1.0

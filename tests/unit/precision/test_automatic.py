@@ -106,7 +106,9 @@ def test_16_bits_that_save_little_are_told_with_the_little_that_they_cost(
     little = {reason for reason in reasons if "less than" in reason}
     assert little
     for reason in little:
-        told = re.match(r"16(?: bit|-bit parameters) for (?:([\d.]+) ms|next to no time): 8 .* make less", reason)
+        told = re.match(
+            r"16(?: bit|-bit parameters) for (?:([\d.]+) ms|next to no time): 8 .* make less", reason
+        )
         assert told, reason
         assert 0 <= float(told[1] or 0) <= ms(mixed) - ms(plain)
     assert all(re.search(r"because 8 .*make \d+% of the error", reason) for reason in reasons - little)
