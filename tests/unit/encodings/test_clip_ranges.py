@@ -73,7 +73,7 @@ def test_the_range_of_an_input_without_a_clip_follows_from_mean_and_scale() -> N
 
 
 def test_a_tensor_that_no_clip_covers_needs_frames() -> None:
-    with pytest.raises(DataError, match="1 tensors have no known range: x"):
+    with pytest.raises(DataError, match="no known range for 1 tensor: x"):
         compile_trained(trained(clip_input=False))
     frames = np.linspace(-1, 1, 5 * 32, dtype=np.float32).reshape(5, 1, 2, 4, 4)
     result = compile_trained(trained(clip_input=False), data=frames)
