@@ -7,7 +7,8 @@ Codes are stable and grouped by layer: ``LT1xx`` graph, ``LT2xx`` passes, ``LT3x
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -129,6 +130,16 @@ class OutputError(LowtideError):
     """The output folder cannot be written, or what it holds cannot be read."""
 
     code = "LT901"
+
+
+@contextmanager
+def noted(where: str) -> Generator[None, None, None]:
+    """Add to an error that leaves the block where the words stand that it is about."""
+    try:
+        yield
+    except LowtideError as error:
+        error.add_note(where)
+        raise
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:

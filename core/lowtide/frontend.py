@@ -10,7 +10,7 @@ import attrs
 from lowtide.diagnostics import Diagnostics
 from lowtide.errors import AmbiguousFrontendError, LowtideError, ModelError
 from lowtide.ir import Graph
-from lowtide.plugin import FrontendSpec, Registry
+from lowtide.plugin import FrontendSpec, Registry, prints_aside
 
 
 @attrs.define(kw_only=True)
@@ -56,14 +56,14 @@ def load_model(
     if not path.is_file():
         raise ModelError("there is no such file", place=str(path), hint="give the path of a model file")
     name = frontend or _claim(path, registry)
-    loader: Frontend = registry.load(FrontendSpec, name)()
+    kind: type[Frontend] = registry.load(FrontendSpec, name)
     try:
-        return loader.load(path, request)
+        with prints_aside():
+            return kind().load(path, request)
     except LowtideError:
         raise
-    except (
-        Exception
-    ) as error:  # a frontend may be anybody's, and bad input should not look like a bug of ours
+    # A frontend may be anybody's, and bad input should not look like a bug of ours.
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"the frontend {name} failed: {type(error).__name__}: {error}", place=str(path)
         ) from error

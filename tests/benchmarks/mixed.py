@@ -137,7 +137,12 @@ def made_network() -> tuple[Graph, Array]:
 def lowtide_register_strategies() -> Iterable[StrategySpec]:
     """Contribute `Exhaustive`."""
     return [
-        StrategySpec(name="exhaustive", summary="beside all plans", implementation=f"{__name__}:Exhaustive")
+        StrategySpec(
+            name="exhaustive",
+            summary="beside all plans",
+            implementation=f"{__name__}:Exhaustive",
+            uses=("mixed_precision_factor",),
+        )
     ]
 
 

@@ -69,8 +69,10 @@ def test_a_name_from_before_fusion_is_understood_and_that_of_the_layer_is_told(r
     (entry,) = found
     assert not entry["stops"]
     assert entry["hint"] == "write stem/relu6"
-    _, found = listed(run, "stem,stem/relu6")
-    assert "parts of one layer" in found[1]["message"]
+    status, found = listed(run, "stem,stem/relu6")
+    assert status == 2
+    assert [(entry["name"], entry["stops"]) for entry in found] == [("stem", False), ("stem/relu6", True)]
+    assert "'stem/relu6' and 'stem' are one layer" in found[1]["message"]
 
 
 def test_a_layer_on_the_host_cannot_be_listed(run: Run) -> None:
@@ -105,6 +107,18 @@ def test_latency_follows_the_widths_that_are_asked_for(run: Run) -> None:
     narrow = run("check", MODEL, "--target", "am68a", "--json").json["latency_ms"]
     wide = run("check", MODEL, "--target", "am68a", "--set", "tensor_bits=16", "--json").json["latency_ms"]
     assert wide > narrow
+
+
+@pytest.mark.parametrize("option", ["mixed_precision_factor=1.2", "goal=sqnr>=30"])
+def test_a_budget_or_a_goal_leaves_widths_open_and_stops_no_compile(run: Run, option: str) -> None:
+    arguments = ("check", MODEL, "--target", "tda4vm")
+    plain = run(*arguments, "--json").json
+    outcome = run(*arguments, "--set", option, "--json")
+    assert outcome.status == 0
+    assert plain["left_open"] == ""
+    assert f"estimated without {option}" in outcome.json["left_open"]
+    assert outcome.json["latency_ms"] == plain["latency_ms"]
+    assert f"estimated without {option}" in " ".join(run(*arguments, "--set", option).out.split())
 
 
 def test_a_network_without_head_has_none(run: Run) -> None:

@@ -53,6 +53,32 @@ def test_without_bits_a_float_model_has_the_widths_of_its_options(run: Run) -> N
     assert narrow["total_ms"] < mixed["total_ms"] < wide["total_ms"]
 
 
+@pytest.mark.parametrize("option", ["mixed_precision_factor: 1.2", "goal: sqnr>=30", "budget_ms: 1000"])
+def test_without_data_a_budget_or_a_goal_leaves_widths_open_and_says_so(
+    run: Run, tmp_path: Path, option: str
+) -> None:
+    options = tmp_path / "options.yaml"
+    options.write_text(option, "utf-8")
+    arguments = ("estimate", MODEL, "--target", "tda4vm")
+    plain = run(*arguments, "--json").json
+    found = run(*arguments, "--options", options, "--json").json
+    assert plain["left_open"] == ""
+    assert found["layers"] == plain["layers"]
+    assert f"estimated without {option.replace(': ', '=')}" in found["left_open"]
+    budget = {"mixed_precision_factor": 1.2 * plain["total_ms"], "budget_ms": 1000}
+    assert found["budget_ms"] == pytest.approx(budget.get(option.partition(":")[0]))
+    text = " ".join(run(*arguments, "--options", options).out.split())
+    assert "for which `lowtide compile` measures on calibration data" in text
+    assert ("the budget is" in text) == ("goal" not in option)
+
+
+def test_layers_that_are_listed_beside_a_budget_have_their_16_bits_in_an_estimate(run: Run) -> None:
+    arguments = ("estimate", MODEL, "--target", "am68a", "--json", "--set", "params_16bit_names_list=stem")
+    listed = run(*arguments).json
+    both = run(*arguments, "--set", "mixed_precision_factor=1.5").json
+    assert both["layers"] == listed["layers"]
+
+
 def test_a_folder_has_the_widths_of_its_codes_and_agrees_with_its_report(run: Run, tmp_path: Path) -> None:
     first = run("estimate", MODEL, "--target", "am68a", "--json").json["layers"][0]["name"]
     folder = tmp_path / "mixed"

@@ -117,20 +117,15 @@ def test_inspect_shows_scales(run: Run, compiled: Path) -> None:
     assert lowtide.load_output(compiled).graph.name in text
 
 
-def test_two_compiles_give_the_same_bytes_but_for_the_timings(run: Run) -> None:
+@pytest.mark.parametrize("flags", [("--no-cache",), ("--set", "mixed_precision_factor=1.005")])
+def test_two_compiles_give_the_same_bytes_but_for_the_timings_with_and_without_a_cache(
+    run: Run, flags: tuple[str, ...]
+) -> None:
     for name in ("a", "b"):
-        arguments = (
-            "compile",
-            MODEL,
-            "--target",
-            "tda4vm",
-            "--data",
-            CALIBRATION,
-            "--no-cache",
-            "--output",
-            name,
-        )
-        assert run(*arguments).status == 0
+        arguments = ("compile", MODEL, "--target", "tda4vm", "--data", CALIBRATION, "--output", name)
+        outcome = run(*arguments, *flags)
+        assert outcome.status == 0
+        assert ("the search for widths" in outcome.out) == ("--no-cache" not in flags)
     for path in sorted(Path("a").iterdir()):
         if path.name != "manifest.json":
             assert path.read_bytes() == (Path("b") / path.name).read_bytes(), path.name
@@ -142,8 +137,8 @@ def test_two_compiles_give_the_same_bytes_but_for_the_timings(run: Run) -> None:
 def test_a_second_compile_takes_statistics_from_the_cache_and_gives_the_same_model(run: Run) -> None:
     first = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--output", "a", "--json").json
     second = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--output", "b", "--json").json
-    assert not first["calibration"]["cached"]
-    assert second["calibration"]["cached"]
+    for report, cached in ((first, False), (second, True)):
+        assert {time["cached"] for time in report["times"] if time["stage"] == "collect"} == {cached}
     assert Path("a/model.onnx").read_bytes() == Path("b/model.onnx").read_bytes()
 
 
@@ -239,8 +234,21 @@ def test_an_interrupted_compile_leaves_no_output(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr("lowtide.compiler.stages.measure_exact_layers", interrupt)
     outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION)
     assert outcome.status == 130
-    assert "interrupted" in outcome.err
+    assert "interrupted; finished statistics are kept, the same command goes on from there" in outcome.err
     assert not Path("out").exists()
+    outcome = run("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--no-cache")
+    assert outcome.status == 130
+    assert outcome.err.endswith("error: interrupted\n")
+
+
+def test_statistics_are_kept_in_the_folder_that_is_named(run: Run, tmp_path: Path) -> None:
+    command = ("compile", MODEL, "--target", "am68a", "--data", CALIBRATION, "--set", "accuracy_level=0")
+    assert run(*command, "--cache", "kept").status == 0
+    assert list(Path("kept").rglob("*.npz"))
+    assert not (tmp_path / "cache").exists()
+    outcome = run(*command, "--cache", "kept", "--no-cache")
+    assert outcome.status == 2
+    assert "--cache and --no-cache exclude each other" in outcome.err
 
 
 @pytest.mark.parametrize("mode", ["exact", "qdq", "float"])

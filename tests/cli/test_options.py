@@ -104,6 +104,8 @@ def test_the_device_brings_its_defaults_and_its_limits(run: Run, configuration: 
     assert outcome.json["device"] == "tda4vm"
     assert any("quantization_scale_type=4 on tda4vm" in problem for problem in outcome.json["problems"])
     assert "no compile: " in run("options", "--target", "tda4vm", "--set", "quantization_scale_type=4").out
+    arguments = ("options", "--target", "tda4vm", "--set", "budget_ms=3", "--set", "strategy=uniform")
+    assert "the strategy uniform" in " ".join(run(*arguments).out.partition("no compile: ")[2].split())
 
 
 def test_one_document_holds_all_that_is_printed(run: Run, configuration: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from lowtide import errors
 from lowtide.cli import COMMANDS
 from lowtide.options import FIELDS, CompileOptions, Effect
-from lowtide.plugin import CalibratorSpec, PassSpec, TargetSpec, discover, hookspecs
+from lowtide.passes import PassContext, PassOutcome
+from lowtide.plugin import CalibratorSpec, PassSpec, TargetSpec, discover, hookspecs, testing
 from lowtide.plugin.registry import OBSERVER_HOOKS, REGISTRATION_HOOKS
 from lowtide.report.model import (
     Finding,
@@ -27,7 +29,10 @@ from lowtide.report.model import (
     SpreadReport,
     StepReport,
 )
-from lowtide.target import list_targets
+from lowtide.target import LatencyData, ScaleRule, list_targets
+from lowtide.target.documents import REPLACE, TOP_KEYS
+from lowtide.target.facts import FACTS
+from lowtide.target.model import BiasFormat, Constraint, OperatorKind, OperatorRule, Rung, TuneData
 from support import CALIBRATION, MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +105,41 @@ def test_every_calibrator_and_device_is_described() -> None:
             and registry.provider(registry.get(TargetSpec, target.name)).distribution == "lowtide"
         ):
             assert f"| `{target.name}`" in devices
+
+
+def keys(page: Path, heading: str) -> set[str]:
+    """What the first column of a section's tables names."""
+    section = re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)
+    (text,) = (part for part in section if part.startswith(heading))
+    return set(re.findall(r"^\| `([\w-]+)", text, re.MULTILINE))
+
+
+def fields_of(*kinds: type[attrs.AttrsInstance]) -> set[str]:
+    return {field.name for kind in kinds for field in attrs.fields(kind)}
+
+
+def test_every_key_of_a_device_file_is_described() -> None:
+    page = ROOT / "docs" / "device-files.md"
+    assert keys(page, "The file") == TOP_KEYS
+    assert keys(page, "A scale rule") == fields_of(ScaleRule)
+    assert keys(page, "An operator") == fields_of(OperatorRule) | {REPLACE, *FACTS, *get_args(OperatorKind)}
+    text = page.read_text("utf-8")
+    assert fields_of(Constraint, Rung) <= set(re.findall(r"`(\w+)`", text))
+    for name, (kind, meaning) in FACTS.items():
+        assert f"| `{name}` | {kind} | {meaning} |\n" in text
+    assert keys(page, "Biases") == fields_of(BiasFormat)
+    assert keys(page, "What layers cost") == fields_of(LatencyData)
+    assert keys(page, "What tuning tries") == fields_of(TuneData)
+
+
+def test_every_check_for_authors_of_plugins_is_described() -> None:
+    text = (ROOT / "docs" / "plugin-tests.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(check_\w+)\(", text, re.MULTILINE)) == sorted(testing.__all__)
+
+
+def test_everything_that_a_pass_gets_and_returns_is_described() -> None:
+    named = re.findall(r"`(\w+)`", (ROOT / "docs" / "plugin-passes.md").read_text("utf-8"))
+    assert fields_of(PassContext, PassOutcome) <= set(named)
 
 
 def test_every_error_code_is_listed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 import lowtide
 from lowtide.cli import main
-from lowtide.plugin import CalibratorSpec, discover
+from lowtide.ir import parse_graph
+from lowtide.plugin import CalibratorSpec, PassSpec, discover
+from lowtide.plugin.testing import check_calibrator, check_pass, check_plugin, check_target
 
 pytest.importorskip("acme_lowtide", reason="the distribution in tests/plugin_example is not installed")
 
@@ -59,6 +62,23 @@ def test_the_calibrator_is_selected_by_an_options_file(
     chosen = {option["name"]: option for option in json.loads(capsys.readouterr().out)["options"]}
     assert chosen["calibrator"]["value"] == "headroom"
     assert "options.yaml" in chosen["calibrator"]["origin"]
+
+
+def test_the_plugin_keeps_the_contracts() -> None:
+    acme = importlib.import_module("acme_lowtide")
+    registry = discover()
+    check_plugin(acme)
+    check_calibrator(registry.load(CalibratorSpec, "headroom")(margin=0.2), registry)
+    check_target("acme-box", registry)
+    graph = parse_graph(
+        """graph "g" {
+          input %x: float32[1, 1, 4, 4]
+          const %w: float32[1, 1, 1, 1] = fill(3.0)
+          %y: float32[1, 1, 4, 4] = Conv(%x, %w)
+          return %y
+        }"""
+    )
+    check_pass(registry.load(PassSpec, "acme-clamp-weights"), graph, limit=0.5)
 
 
 def test_the_registry_knows_the_provider_without_importing_the_implementation() -> None:

@@ -23,6 +23,8 @@ class Reader(Frontend):
         text = path.read_text("utf-8")
         if text == "crash":
             raise IndexError("list index out of range")
+        if text == "leave":
+            raise SystemExit("no license found")
         if text == "refuse":
             raise UnsupportedModelError("no loops", place="Loop body")
         request.diagnostics.info("LT451", "here", text)
@@ -80,9 +82,14 @@ def test_a_missing_file_and_an_unknown_frontend_are_refused(registry: Registry, 
         load_model(written(tmp_path, "m.one"), registry, ImportRequest(), frontend="tflite")
 
 
-def test_a_frontend_that_crashes_is_an_error_of_the_model(registry: Registry, tmp_path: Path) -> None:
-    path = written(tmp_path, "m.one", "crash")
-    with pytest.raises(ModelError, match="the frontend one failed: IndexError: list index") as caught:
+@pytest.mark.parametrize(
+    ("text", "message"), [("crash", "IndexError: list index"), ("leave", "SystemExit: no license found")]
+)
+def test_a_frontend_that_crashes_is_an_error_of_the_model(
+    registry: Registry, tmp_path: Path, text: str, message: str
+) -> None:
+    path = written(tmp_path, "m.one", text)
+    with pytest.raises(ModelError, match=f"the frontend one failed: {message}") as caught:
         load_model(path, registry, ImportRequest())
     assert caught.value.place == str(path)
 

@@ -22,7 +22,7 @@ from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Array, Graph, print_graph
 
 DISTRIBUTION = "lowtide"
-FORMAT = 1
+FORMAT = 2
 """Raised when the files change their meaning."""
 
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -102,7 +102,7 @@ class CacheEntry:
                 "LT762",
                 str(self.folder),
                 f"statistics cannot be saved ({error.strerror}); the next run will collect them again",
-                "choose another folder, or switch the cache off",
+                "choose another folder with --cache, or --no-cache",
             )
 
 

@@ -108,6 +108,8 @@ def collect(
     for chunk, loaded in _chunks(_Stream(graph, source, infos, whole), entry, total, progress or _silent):
         total.merge(chunk)
         cached += chunk.frames if loaded else 0
+        for note in chunk.notes:
+            source.diagnostics.add(note)
     if not total.frames:
         raise DataError("there is no frame to calibrate with", hint="give at least one frame")
     by_name = {info.name: info for info in infos}
@@ -157,11 +159,15 @@ def _run(stream: _Stream, start: int, chunk: Tally, progress: Progress) -> Tally
             stream.explain(frame)
         chunk.update(seen)
         progress(start + chunk.frames, stream.source.count)
+    chunk.notes = tuple(stream.source.diagnostics)
     return chunk
 
 
 class _Stream:
-    """The frames in order, each with the session that it goes through; opened when one is needed."""
+    """The frames in order, each with the session that it goes through; opened when one is needed.
+
+    What is noted of frames is kept apart: it belongs to the statistics, which may be saved.
+    """
 
     def __init__(
         self,
@@ -170,7 +176,7 @@ class _Stream:
         infos: Sequence[TensorInfo],
         whole: frozenset[int],
     ) -> None:
-        self.source = source
+        self.source = attrs.evolve(source, diagnostics=Diagnostics())
         self._graph = graph
         self._infos = infos
         self._whole = whole

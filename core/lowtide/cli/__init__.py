@@ -160,8 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted; finished statistics are kept, the same command goes on from there")
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # click raises its own exception from that of Python.
+        notes = getattr(stop.__cause__ or stop, "__notes__", ())
+        _complain("; ".join(["interrupted", *notes]))
         return INTERRUPTED
     return result if isinstance(result, int) else 0
 

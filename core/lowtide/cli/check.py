@@ -104,6 +104,7 @@ def _as_json(found: Preflight) -> dict[str, Any]:
             for entry in found.findings
         ],
         "latency_ms": None if found.latency is None else found.latency.total_ms,
+        "left_open": found.left_open,
         "inferred": found.inferred,
         "needs_data": list(found.needs_data),
         "diagnostics": [

@@ -10,9 +10,18 @@ import attrs
 import click
 
 from lowtide.calibrate import StatisticsCache
+from lowtide.cli import INTERRUPTED
 from lowtide.cli.context import registry_of, stderr, stdout
-from lowtide.cli.gates import check_possible, gates_of, judge, metric_names, require_option
-from lowtide.cli.shared import BarProgress, data_options, given_options, option_options, progress_bars
+from lowtide.cli.gates import GATE_MISSED, check_possible, gates_of, judge, metric_names, require_option
+from lowtide.cli.shared import (
+    BarProgress,
+    cache_options,
+    data_options,
+    given_options,
+    option_options,
+    progress_bars,
+    resumable,
+)
 from lowtide.compiler.api import compile as compile_model
 from lowtide.compiler.output import check_free
 from lowtide.compiler.result import CompileResult
@@ -25,7 +34,7 @@ from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.plugin import MetricSpec
 from lowtide.report.json import report_json
-from lowtide.report.render import render_report
+from lowtide.report.render import goal_text, render_report
 
 F = TypeVar("F")
 
@@ -52,7 +61,7 @@ F = TypeVar("F")
     "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR"
 )
 @click.option("--force", is_flag=True, help="Replace the output of an earlier compile.")
-@click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+@cache_options
 @click.option("--print-after", is_flag=True, help="Print the graph after every pass to standard error.")
 @require_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
@@ -74,7 +83,7 @@ def command(
     goal: str | None,
     output: Path,
     force: bool,
-    no_cache: bool,
+    cache: StatisticsCache | None,
     print_after: bool,
     requirements: tuple[str, ...],
     as_json: bool,
@@ -99,7 +108,8 @@ def command(
         "goal": goal,
     }
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
-    with progress_bars() as progress:
+    kept = "finished statistics are kept, the same command goes on from there" if cache else ""
+    with progress_bars() as progress, resumable(kept):
         result = compile_model(
             model,
             target=target,
@@ -108,7 +118,7 @@ def command(
             labels=labels,
             options=[*given.layers, *_layer(set_by_flag)],
             preprocess=given.preprocess,
-            cache=None if no_cache else StatisticsCache.default(),
+            cache=cache,
             registry=registry_of(ctx),
             progress=progress,
             after_pass=_print_after if print_after else None,
@@ -125,7 +135,21 @@ def command(
         )
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
-    return judge(gates, figures)
+    return _status(result, judge(gates, figures))
+
+
+def _status(result: CompileResult, judged: int) -> int:
+    """The exit status, with a line on standard error for whatever is not as it was asked for."""
+    report, status, lines = result.report, judged, list[str]()
+    if report.goal is not None and not report.goal.reached:
+        lines.append(f"goal {goal_text(report.goal, report.latency_ms)}")
+        status = GATE_MISSED
+    if result.interrupted:
+        lines.append("interrupted: the widths are the best that were measured until then")
+        status = INTERRUPTED
+    for line in lines:
+        stderr().print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    return status
 
 
 def _figures(

@@ -16,7 +16,7 @@ from lowtide.compiler.diff import FolderDiff, diff_outputs
 from lowtide.compiler.output import load_output
 from lowtide.difference import Comparison, Difference
 from lowtide.errors import OutputError, counted, nearest, short_name
-from lowtide.plugin import ComparisonSpec, Registry
+from lowtide.plugin import ComparisonSpec, Registry, plugin_code
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, spaced
 
@@ -45,7 +45,7 @@ def command(ctx: click.Context, *, first: Path, second: Path, every: bool, as_js
         else:
             stdout().print(spaced(list(_shown(found, every=every))))
         return
-    rows = _comparison(first, second, registry_of(ctx)).differences(first, second)
+    rows = _compared(first, second, registry_of(ctx))
     if as_json:
         click.echo(json_text({"differences": [_row(entry) for entry in rows]}), nl=False)
     elif rows:
@@ -54,11 +54,12 @@ def command(ctx: click.Context, *, first: Path, second: Path, every: bool, as_js
         stdout().print(Text("no difference", style="green"))
 
 
-def _comparison(first: Path, second: Path, registry: Registry) -> Comparison:
-    """What compares two files.
+def _compared(first: Path, second: Path, registry: Registry) -> tuple[Difference, ...]:
+    """What differs between two files, as the plugin says that compares files of their kind.
 
     Raises:
         OutputError: when one is not there, or nobody compares files of their kind.
+        PluginError: naming the comparison, when it fails.
     """
     for path in (first, second):
         if not path.exists():
@@ -67,8 +68,9 @@ def _comparison(first: Path, second: Path, registry: Registry) -> Comparison:
     known: list[str] = []
     for spec in registry.all(ComparisonSpec):
         if wanted <= set(spec.suffixes):
-            comparison: Comparison = registry.load(ComparisonSpec, spec.name)()
-            return comparison
+            kind: type[Comparison] = registry.load(ComparisonSpec, spec.name)
+            with plugin_code(registry.describe(spec)):
+                return tuple(kind().differences(first, second))
         known += spec.suffixes
     raise OutputError(
         f"files in {' and '.join(sorted(wanted)) or 'no suffix'} cannot be compared",
@@ -83,7 +85,7 @@ def _shown(found: FolderDiff, *, every: bool) -> Iterator[RenderableType]:
     if found.settings:
         table = new_table("what was asked for", "what", "before", "after")
         for entry in found.settings:
-            table.add_row(*map(Text, (entry.name, entry.before, entry.after)))
+            table.add_row(*(Text(text or "-") for text in (entry.name, entry.before, entry.after)))
         yield table
     if found.outputs:
         yield _differences("outputs", found.outputs)

@@ -45,7 +45,7 @@ def command(
     """Estimate how long each layer of MODEL, or of the output folder DIR, takes on the device.
 
     Without --bits a folder or a quantized model has the widths of its codes, a float model those of the
-    options. No data is needed.
+    options, as far as these need no data: of a budget or a goal the figure that has to be kept is told.
     """
     registry = registry_of(ctx)
     if source is not None and source.is_dir():
@@ -71,6 +71,8 @@ def _shown(found: Estimate, slowest: int | None) -> Iterator[RenderableType]:
     yield _layers(found, slowest)
     yield _bounds(found.table)
     yield Text(total_text(found.table), style="bold")
+    if found.left_open:
+        yield Text(found.left_open, style="yellow")
     why: dict[str, float] = {}
     for cost in found.table.layers:
         if cost.extrapolated:
@@ -140,6 +142,8 @@ def _as_json(found: Estimate) -> dict[str, Any]:
     return {
         "target": found.target.name,
         "total_ms": table.total_ms,
+        "budget_ms": found.budget_ms,
+        "left_open": found.left_open,
         "call_ms": table.call_ms,
         "stated_error": table.stated_error,
         "layers": [

@@ -14,6 +14,7 @@ from rich.text import Text
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.prose import reflow
 from lowtide.diagnosis import Diagnosis
+from lowtide.passes.text import option_defaults, option_types, print_types, written
 from lowtide.plugin import (
     SPEC_KINDS,
     CalibratorSpec,
@@ -28,6 +29,9 @@ from lowtide.plugin import (
 )
 from lowtide.report.terminal import new_table, spaced
 from lowtide.target import Target, list_targets, load_target
+
+CONFIGURED = (CalibratorSpec, PassSpec, StrategySpec)
+"""Kinds that are named with options; the fields of others are not for users to set."""
 
 
 def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
@@ -83,19 +87,21 @@ def _details(registry: Registry, spec: Spec) -> RenderableType:
     else:
         found = registry.load(type(spec), spec.name)
         parts.append(Group(*reflow(introspection.getdoc(found) or "")))
-        if isinstance(found, type) and attrs.has(found):
+        if isinstance(spec, CONFIGURED):
             parts.append(_options(found))
         if isinstance(spec, DiagnosisSpec):
             parts.append(_causes(registry, spec.name))
+        if isinstance(spec, StrategySpec):
+            parts.append(Text(f"uses {', '.join(spec.uses) or 'no option about widths but tensor_bits'}"))
     return spaced(parts)
 
 
 def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
     table = new_table("options", "option", "type", "default")
-    for field in attrs.fields(found):
-        kind = getattr(field.type, "__name__", str(field.type))
-        default = "(required)" if field.default is attrs.NOTHING else repr(field.default)
-        table.add_row(*map(Text, (field.name.replace("_", "-"), kind, default)))
+    defaults = option_defaults(found)
+    for field, types in option_types(found).items():
+        default = defaults.get(field, "(required)")
+        table.add_row(*map(Text, (written(field), print_types(types), default)))
     return table if table.row_count else Text("no options")
 
 

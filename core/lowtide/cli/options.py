@@ -19,18 +19,21 @@ from lowtide.data import preprocess_in_words
 from lowtide.errors import LowtideError, OptionError
 from lowtide.narrow import is_sequence
 from lowtide.options import (
+    FLOAT_BITS,
     Effect,
     EffectiveOption,
     LoadedOptions,
     OptionLayer,
     ResolvedOptions,
     resolve_options,
+    written,
 )
+from lowtide.plugin import Registry
+from lowtide.precision import check_used
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table
 from lowtide.target import Target, load_target, scale_rule
 
-FLOAT_BITS = 32
 NAMES_IN_A_ROW = 3
 MODEL_TYPES = {
     0: "an ordinary float model",
@@ -80,7 +83,7 @@ def command(
     device = None if named is None else load_target(named, registry)
     defaults = [] if device is None else [OptionLayer(f"device {device.name}", dict(device.option_defaults))]
     resolved = resolve_options([*defaults, *given.layers])
-    problems = () if device is None else tuple(_problems(device, resolved))
+    problems = () if device is None else tuple(_problems(device, resolved, registry))
     listing = Listing(given, resolved, device, problems)
     if as_json:
         click.echo(json_text(_plain(listing)), nl=False)
@@ -92,13 +95,17 @@ def command(
         stdout().print(part, soft_wrap=isinstance(part, Text))
 
 
-def _problems(device: Target, resolved: ResolvedOptions) -> Iterator[str]:
+def _problems(device: Target, resolved: ResolvedOptions, registry: Registry) -> Iterator[str]:
     options = resolved.options
     bits, scale_type = options.tensor_bits, options.quantization_scale_type
     if bits != FLOAT_BITS and bits not in device.bits:
         yield f"{device.name} has {device.bits} bits, found {bits}"
     try:
         scale_rule(device, device.default_scale_type if scale_type is None else scale_type)
+    except LowtideError as error:
+        yield str(error)
+    try:
+        check_used(resolved, registry)
     except LowtideError as error:
         yield str(error)
 
@@ -142,12 +149,11 @@ def _style(option: EffectiveOption) -> str:
 
 
 def _shown(value: Any) -> str:
-    if is_sequence(value):
-        row = ", ".join(map(str, value))
-        return f"{len(value)} names, see below" if len(value) > NAMES_IN_A_ROW else row
+    if is_sequence(value) and len(value) > NAMES_IN_A_ROW:
+        return f"{len(value)} names, see below"
     if value is None:
         return "-"
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    return str(int(value)) if isinstance(value, bool) else written(value)
 
 
 def _listed(option: EffectiveOption) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ STYLES = {"refused": "red", "converted": "yellow", "repaired": "green", "kept": 
 def render_preflight(found: Preflight) -> Iterator[RenderableType]:
     """Summary, what stands in the way, what helps, and the verdict."""
     yield _summary(found)
+    if found.left_open:
+        yield Text(found.left_open, style="yellow")
     yield from _parts(found)
     yield from _host(found)
     yield from _borders(found)

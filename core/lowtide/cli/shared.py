@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 import click
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from lowtide.calibrate import StatisticsCache
 from lowtide.cli.context import stderr
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.run import input_specs, preprocess_for
@@ -46,6 +48,38 @@ def data_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def cache_options(command: F) -> F:
+    """The flags that say where statistics are kept, as ``cache``: a `StatisticsCache` or ``None``."""
+
+    @click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+    @click.option(
+        "--cache",
+        "folder",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Keep statistics here instead of in the user's cache folder.",
+    )
+    @functools.wraps(command)
+    def with_cache(*args: Any, folder: Path | None, no_cache: bool, **named: Any) -> Any:
+        if folder is not None and no_cache:
+            raise click.UsageError("--cache and --no-cache exclude each other")
+        kept = StatisticsCache.default() if folder is None else StatisticsCache(folder)
+        return command(*args, cache=None if no_cache else kept, **named)
+
+    return cast(F, with_cache)
+
+
+@contextmanager
+def resumable(text: str) -> Generator[None, None, None]:
+    """Add to an interrupt what it leaves behind; nothing where the text is empty."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if text:
+            stop.add_note(text)
+        raise
 
 
 def option_options(command: F) -> F:

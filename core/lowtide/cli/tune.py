@@ -19,7 +19,14 @@ from rich.text import Text
 from lowtide.calibrate import StatisticsCache
 from lowtide.cli.compile import required
 from lowtide.cli.context import registry_of, stderr, stdout
-from lowtide.cli.shared import data_options, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    cache_options,
+    data_options,
+    given_options,
+    option_options,
+    progress_bars,
+    resumable,
+)
 from lowtide.report.json import json_text
 from lowtide.report.terminal import db, figure, milliseconds, new_table, spaced
 from lowtide.tuning import TuneResult
@@ -50,7 +57,7 @@ WIDE = 110
     "--output", type=click.Path(path_type=Path), default=Path("out"), show_default=True, metavar="DIR"
 )
 @click.option("--force", is_flag=True, help="Start over in a folder with an earlier output.")
-@click.option("--no-cache", is_flag=True, help="Do not keep or reuse statistics.")
+@cache_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def command(
@@ -68,7 +75,7 @@ def command(
     time_budget: float | None,
     output: Path,
     force: bool,
-    no_cache: bool,
+    cache: StatisticsCache | None,
     as_json: bool,
 ) -> int:
     """Find the options with the best accuracy for MODEL on a device.
@@ -84,7 +91,8 @@ def command(
     model = model or required(given.model(), "no model is given", "MODEL", "model_path")
     named = given.named_target(registry) if target is None else target
     target = required(named, "no device is given", "--target NAME", "target_device")
-    with progress_bars() as progress, _interruption() as interrupted:
+    kept = "what was tried is kept, the same command goes on from there"
+    with progress_bars() as progress, resumable(kept), _interruption() as interrupted:
         found = tune(
             model,
             target=target,
@@ -97,7 +105,7 @@ def command(
             labels=labels,
             options=given.layers,
             preprocess=given.preprocess,
-            cache=None if no_cache else StatisticsCache.default(),
+            cache=cache,
             registry=registry,
             progress=progress,
             force=force,

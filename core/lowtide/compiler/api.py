@@ -70,7 +70,7 @@ def compile(  # noqa: A001 - `lowtide.compile` says what it does, as `re.compile
     if given:
         layers.append(OptionLayer("argument", given))
     request = CompileRequest(
-        model=model if isinstance(model, Graph) else Path(model),
+        model=model,
         target=target,
         data=data,
         frames=frames,
@@ -104,6 +104,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         pipelines=compilation.pipelines,
         digests=digests,
         device=compilation.device,
+        interrupted=compilation.interrupted,
         report=build_report(compilation, digests),
         registry=request.registry,
     )

@@ -130,8 +130,8 @@ class Workbench:
         registry = c.request.registry
         names = [name for text in self.calibrators for name in self._calibrator(text).statistics]
         kinds: list[type[Statistic]] = [registry.load(StatisticSpec, name) for name in dict.fromkeys(names)]
-        with c.clock.stage("collect"):
-            return collect(
+        with c.clock.stage("collect") as stage:
+            collected = collect(
                 graph,
                 c.source,
                 kinds,
@@ -141,6 +141,8 @@ class Workbench:
                 cache=c.request.cache,
                 diagnostics=diagnostics,
             )
+            stage.cached = collected.cached_frames == collected.frames
+        return collected
 
     def quantize(
         self, base: Conditioned, settings: Settings, plan: PrecisionPlan, *, remember: bool = True

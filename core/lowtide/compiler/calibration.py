@@ -42,6 +42,7 @@ def improve_weights(c: Compilation) -> None:
 
 
 def _recipe(c: Compilation) -> Recipe:
-    recipe = recipe_of(c.target.recipes.get(RECIPE, ()), c.options, place=target_place(c.target.name, RECIPE))
-    check_recipe(recipe, c.request.registry)
+    place = target_place(c.target.name, RECIPE)
+    recipe = recipe_of(c.target.recipes.get(RECIPE, ()), c.options, place=place)
+    check_recipe(recipe, c.request.registry, c.options, place=place)
     return recipe

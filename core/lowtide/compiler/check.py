@@ -9,11 +9,11 @@ from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
-from lowtide.compiler.widths import ask, choose
+from lowtide.compiler.widths import ask, foresee
 from lowtide.data.folder import FolderSource
 from lowtide.diagnostics import Diagnostics
 from lowtide.doctor import Examination, examine_frames
-from lowtide.errors import DataError, OptionError
+from lowtide.errors import OptionError
 from lowtide.ir import Layer, layers
 from lowtide.latency import LatencyTable, estimate
 from lowtide.precision import (
@@ -37,7 +37,9 @@ class Preflight:
         borders: tensors that cross between accelerator and host.
         heads: layers that give the numbers of a detection head.
         lists: names in the 16-bit lists that cannot be meant, or are not those of the vendor's tools.
-        plan: the widths; ``None`` for a network that stays float or has codes, or when only frames decide.
+        plan: the widths as far as they are known without frames; ``None`` for a network that stays float or
+            has codes.
+        left_open: what only a compile with frames decides of them, in words; empty where nothing is.
         latency: estimated; ``None`` for a device without a latency model.
         findings: scales of a quantized network that do not suit the device.
         inferred: tensors of a quantized network that take their parameters from another, with that one.
@@ -51,6 +53,7 @@ class Preflight:
     heads: tuple[Head, ...] = ()
     lists: tuple[ListProblem, ...] = ()
     plan: PrecisionPlan | None = None
+    left_open: str = ""
     latency: LatencyTable | None = None
     findings: tuple[Finding, ...] = ()
     inferred: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -71,7 +74,7 @@ class Preflight:
     @property
     def narrow_heads(self) -> tuple[str, ...]:
         """Regression heads on the accelerator whose output has 8 bits."""
-        if self.plan is None:
+        if self.plan is None or self.left_open:
             return ()
         bits = self.plan.activations
         return tuple(
@@ -116,16 +119,14 @@ def _float(checked: Preflight) -> Preflight:
     values = quantized_values(c.graph, c.target, c.placement)
     problem = ask(c)
     lists = read_lists(problem).problems
-    plan = None
+    plan, left_open = None, ""
     if not any(entry.stops for entry in lists):
         try:
-            plan = choose(c, problem)
-        except DataError:
-            plan = None  # the strategy wants to see frames
+            plan, left_open = foresee(c, problem)
         except OptionError as error:
             lists = (*lists, ListProblem(error.place or OUTPUTS, "", error.message, error.hint))
     missing = tuple(value.name for value in values if value.name not in c.encodings.ranges)
-    return attrs.evolve(checked, lists=lists, plan=plan, needs_data=missing)
+    return attrs.evolve(checked, lists=lists, plan=plan, left_open=left_open, needs_data=missing)
 
 
 def _quantized(checked: Preflight) -> Preflight:

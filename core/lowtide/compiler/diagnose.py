@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lowtide.diagnosis import CODE, Diagnosis, DiagnosisView, measure_parts, rank
-from lowtide.errors import PluginError
+from lowtide.diagnosis import CODE, Diagnosis, DiagnosisView, measure_parts, rank, remedy_options
+from lowtide.errors import OptionError, PluginError
+from lowtide.options import OptionLayer, resolve_options
 from lowtide.plugin import SPEC_KINDS, DiagnosisSpec, plugin_code
 from lowtide.report.model import Finding
 
@@ -42,7 +43,7 @@ def check_findings(kind: type[Diagnosis], said: Iterable[object], view: Diagnosi
 
     Raises:
         PluginError: for anything but a finding with a cause of the diagnosis' own list, a layer or input of
-            the network, evidence and a remedy.
+            the network, evidence and a remedy that can be set.
     """
     listed = {cause.code: cause.text for cause in kind.causes}
     known = {*view.layers, *(value.name for value in view.graph.inputs)}
@@ -59,6 +60,10 @@ def check_findings(kind: type[Diagnosis], said: Iterable[object], view: Diagnosi
             raise PluginError(
                 f"gives {finding.layer} a cause without evidence or without remedy", place=place
             )
+        try:
+            resolve_options([OptionLayer("remedy", remedy_options([finding]))])
+        except OptionError as error:
+            raise PluginError(f"the remedy {finding.remedy!r} cannot be set: {error}", place=place) from error
 
 
 def view_of(c: Compilation) -> DiagnosisView:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lowtide.calibrate import Range
 from lowtide.compiler.attempt import Attempt, Workbench
+from lowtide.compiler.goal import FigureGoal
 from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of, recipe_place
@@ -52,10 +53,12 @@ def quantize_float(c: Compilation) -> None:
     oracle = question.oracle
     if isinstance(oracle, MeasuringOracle) and oracle.asked:
         attempt, c.trials = oracle.finished(plan)
-        c.search_passes = oracle.runs
+        c.search_passes = oracle.passes
     else:
         begun = bench.quantize(bench.condition(recipe.settings.condition), recipe.settings, plan)
         attempt, c.trials = improved(c, bench, begun, recipe.trials)
+    if isinstance(question.goal, FigureGoal) and c.options.front_point is None:
+        c.goal = question.goal.report(attempt)
     c.trials = [*restructured, *c.trials]
     adopt(c, attempt)
     _set_biases(c)
@@ -110,7 +113,7 @@ def _recipe(c: Compilation, known: Mapping[str, Range], missing: list[str]) -> R
     """What to do: nothing where the model says all; no conditioning where it says something of tensors."""
     place = recipe_place(c.target.name, c.target.recipes, c.options)
     recipe = recipe_of(chosen_lines(c.target.recipes, c.options), c.options, place=place)
-    check_recipe(recipe, c.request.registry)
+    check_recipe(recipe, c.request.registry, c.options, place=place)
     if c.source is None or (c.encodings.explicit and not missing):
         return Recipe(Settings(recipe.settings.calibrator))
     if known:

@@ -66,7 +66,7 @@ class Journal:
                 "LT763",
                 str(self.file),
                 f"measurements cannot be saved ({error.strerror}); the next search begins anew",
-                "choose another folder, or switch the cache off",
+                "choose another folder with --cache, or --no-cache",
             )
             self.file = None
 

@@ -10,7 +10,7 @@ from lowtide.compiler.floats import read_encodings
 from lowtide.compiler.output import SavedOutput
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
-from lowtide.compiler.widths import ask, choose
+from lowtide.compiler.widths import ask, foresee
 from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.latency import LatencyTable, estimate, plan_of_codes, uniform_plan
@@ -21,13 +21,20 @@ from lowtide.target import Assignment, Placement, Target, load_target, place
 
 @attrs.frozen(kw_only=True)
 class Estimate:
-    """What a network takes on a device, with the widths that this holds for."""
+    """What a network takes on a device, with the widths that this holds for.
+
+    Attributes:
+        budget_ms: what the options let it take; ``None`` where they say nothing.
+        left_open: what only a compile with calibration data decides, in words; empty where nothing is.
+    """
 
     graph: Graph
     target: Target
     placement: Placement
     plan: PrecisionPlan
     table: LatencyTable
+    budget_ms: float | None = None
+    left_open: str = ""
 
 
 def estimate_codes(c: Compilation) -> LatencyTable | None:
@@ -52,7 +59,7 @@ def estimate_model(request: CompileRequest, bits: int | None = None) -> Estimate
     Args:
         request: what a compile would be asked for.
         bits: one width for everything; by default the codes of a quantized model, and for a float one what
-            the precision strategy of the options says.
+            the precision strategy of the options says, as far as it needs no data.
 
     Raises:
         LowtideError: for whatever stops a compile before calibration.
@@ -77,7 +84,11 @@ def estimate_model(request: CompileRequest, bits: int | None = None) -> Estimate
         )
     else:
         c.encodings = read_encodings(c)
-        plan = choose(c, ask(c))
+        problem = ask(c)
+        plan, left_open = foresee(c, problem)
+        found = _estimate(c.graph, c.target, c.placement, plan, request.registry)
+        budget_ms = None if problem.budget is None else problem.budget.ms
+        return attrs.evolve(found, budget_ms=budget_ms, left_open=left_open)
     return _estimate(c.graph, c.target, c.placement, plan, request.registry)
 
 

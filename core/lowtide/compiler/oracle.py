@@ -37,7 +37,7 @@ R = TypeVar("R")
 SWEEP = 4.0
 """What a round of sensitivities may cost in runs of the network for each calibration frame."""
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the entries of journals change their meaning."""
 
 
@@ -88,13 +88,14 @@ class MeasuringOracle(Oracle):
         self.narrow = known(problem.uniform(8))
         self.wide = known(widest_plan(problem))
         self._problem = problem
-        self._runs = 0.0
         self._asked = 0.0
         self._plain: tuple[Attempt, list[Trial]] | None = None
         self._settled: tuple[Settings, list[Trial]] | None = None
         self._ground: _Ground | None = None
         self._finished: dict[str, tuple[Attempt, list[Trial]]] = {}
         self._learned: dict[str, float] = {}
+        self._counted: set[str] = set()
+        self._plans_settled: list[str] = []
         self._references: dict[object, Outputs] = {}
         self._referred: set[object] = set()
 
@@ -143,12 +144,13 @@ class MeasuringOracle(Oracle):
         compared = held_out.runs if held_out is not None else 0
         begun = self.bench.quantize(narrow.base, settings, plan)
         attempt, trials = improved(self.c, self.bench, begun, steps)
-        if held_out is not None:
-            self._spend(held_out.runs - compared)
-        self._spend(self._since(runs))
+        self._plans_settled.append(digest_of(plan))
+        self._asked += (held_out.runs if held_out is not None else 0) - compared
+        self._asked += self._since(runs)
         conditioned = [trial for trial in before if trial.step.startswith("condition ")]
         if attempt.settings != (self._settled or (narrow.settings,))[0]:
             self._finished.clear()
+            self._learned.clear()
         self._settled = attempt.settings, [*conditioned, *trials]
         self._finished[digest_of(plan)] = attempt, self._settled[1]
         if self._ground is not None and self._ground.settings != attempt.settings:
@@ -159,26 +161,33 @@ class MeasuringOracle(Oracle):
         ground, source = self._prepared(), self._judges()
         journal = ground.journal
         settings = (self._settled or (self._eight_bits()[0].settings,))[0]
-        key = f"finished {digest_of(plan)} {settings}"
-        known, learned = journal.number(key), journal.number(f"{key} runs")
-        if known is None or learned is None:
+        digest = digest_of(plan)
+        key = f"finished {digest} {settings}"
+        # What has to be learned for a plan depends on those for which the recipe has worked before.
+        cost = f"{key} runs behind {_digest(' '.join(self._plans_settled))}"
+        known, learned = journal.number(key), journal.number(cost)
+        if known is None or learned is None or digest in self._finished:
             attempt, _ = self.finished(plan)
-            learned = self._learned.get(digest_of(plan), 0.0)
-            with self.c.clock.stage("search: compare"):
-                graph, device = judged(attempt.graph), self.bench.device(attempt.base)
-                known = self._error(session_of(graph, "exact", device), source)
-            journal.put(f"{key} runs", learned)
-            journal.put(key, known)
-        self._ask(ground, key, source, (source.count or 0) + learned)
+            learned = self._learned.get(digest, 0.0)
+            if known is None:
+                with self.c.clock.stage("search: compare"):
+                    graph, device = judged(attempt.graph), self.bench.device(attempt.base)
+                    known = self._error(session_of(graph, "exact", device), source)
+                journal.put(key, known)
+            if journal.number(cost) is None:
+                journal.put(cost, learned)
+        self._ask(ground, key, source)
+        self._learn(digest, settings, learned)
         return known
 
     def interrupted(self) -> None:
         """See `Oracle.interrupted`."""
+        self.c.interrupted = True
         self.c.diagnostics.warning(
             "LT887",
             self.c.options.chosen_strategy,
             "the search for widths was interrupted: the best plan that was measured so far is taken, and 8 "
-            "bits if there is none; a goal may be missed",
+            "bits if there is none",
             "the same compile goes on from there, unless the cache is off",
         )
 
@@ -186,11 +195,6 @@ class MeasuringOracle(Oracle):
     def passes(self) -> float:
         """See `Oracle.passes`."""
         return self._asked / self._every
-
-    @property
-    def runs(self) -> float:
-        """The same without what an earlier compile had found already."""
-        return self._runs / self._every
 
     @property
     def _every(self) -> int:
@@ -217,7 +221,7 @@ class MeasuringOracle(Oracle):
                 attempt = self.bench.quantize(narrow.base, settings, plan, remember=False)
                 self._finished[digest] = attempt, tried
                 self._learned[digest] = self._since(before)
-                self._runs += self._learned[digest]
+                self._learn(digest, settings, self._learned[digest])
         attempt, trials = self._finished[digest]
         return attrs.evolve(attempt, plan=plan), trials
 
@@ -243,7 +247,7 @@ class MeasuringOracle(Oracle):
                 narrow = self.bench.quantize(attempt.base, self._settled[0], self.narrow)
             settings = attrs.evolve(narrow.settings, weights="")
             wide = self.bench.quantize(attempt.base, settings, self.wide)
-            self._spend(self._since(before))
+            self._asked += self._since(before)
             mixture = Mixture(judged(narrow.graph), judged(wide.graph), self.bench.device(attempt.base))
             journal = Journal(self._journal_file(narrow, wide), self.c.diagnostics)
             items = items_of(mixture, self._problem, self.narrow, self.wide)
@@ -319,16 +323,17 @@ class MeasuringOracle(Oracle):
             self._asked += count
         self._asked += count if runs is None else runs
 
-    def _spend(self, runs: float) -> None:
-        """Count runs that no journal can save."""
-        self._runs += runs
-        self._asked += runs
+    def _learn(self, digest: str, settings: Settings, runs: float) -> None:
+        """Count what passes took to finish a plan, once, whether it was measured or only made."""
+        key = f"{digest} {settings}"
+        if key not in self._counted:
+            self._counted.add(key)
+            self._asked += runs
 
     def _sweep(self, ground: _Ground, plan: PrecisionPlan, todo: Sequence[Item], prefix: str) -> None:
         source = ground.swept
         reference = self._reference(source)
         base = Run(ground.mixture, plan, [frame.feeds for frame in source.frames()])
-        self._runs += len(reference)
         own = output_vector(
             reference, [{name: found[name] for name in ground.mixture.outputs} for found in base.values]
         )
@@ -341,14 +346,11 @@ class MeasuringOracle(Oracle):
         for number, (item, (error, effect)) in enumerate(_in_parallel(todo, measure)):
             ground.journal.put(f"{prefix} {item}", error)
             ground.journal.put(f"{prefix} effect of {item}", effect)
-            self._runs += item.share * len(reference)
             self.c.clock.progress.advance(number + 1, len(todo))
 
     def _error(self, session: Runner, source: DataSource) -> float:
-        reference = self._reference(source)
         found = [outputs for _, outputs in in_flight(session, source.frames(), lambda frame: frame.feeds)]
-        self._runs += len(found)
-        return error_of(output_vector(reference, found))
+        return error_of(output_vector(self._reference(source), found))
 
     def _reference(self, source: DataSource) -> Outputs:
         """The outputs of the float network."""
@@ -358,7 +360,6 @@ class MeasuringOracle(Oracle):
             found = in_flight(session, source.frames(), lambda frame: frame.feeds)
             names = [value.name for value in graph.outputs]
             outputs = [dict(zip(names, results.values(), strict=True)) for _, results in found]
-            self._runs += len(outputs)
             self._references[source.positions] = outputs
         return self._references[source.positions]
 

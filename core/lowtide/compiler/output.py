@@ -109,13 +109,11 @@ def _emit(result: CompileResult, folder: Path) -> None:
         if not spec.default:
             continue
         place = result.registry.describe(spec)
-        for name in _names(result, spec, folder, place):
+        for name in emitted(result.registry.load(EmitterSpec, spec.name), result, folder, place):
             if name in written or name == MANIFEST:
                 raise PluginError(
                     f"writes {name}, which {written.get(name, 'a compile')} writes", place=place
                 )
-            if not (folder / name).is_file():
-                raise PluginError(f"did not write {name}, which it returned", place=place)
             written[name] = place
     manifest = {
         "manifest_version": MANIFEST_VERSION,
@@ -132,14 +130,24 @@ def _emit(result: CompileResult, folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
 
 
-def _names(result: CompileResult, spec: EmitterSpec, folder: Path, place: str) -> tuple[str, ...]:
-    kind: type[Emitter] = result.registry.load(EmitterSpec, spec.name)
+def emitted(kind: type[Emitter], result: CompileResult, folder: Path, place: str) -> tuple[str, ...]:
+    """Let an emitter write into a folder; the names of its files.
+
+    Raises:
+        PluginError: naming it with `place`, when it fails, or what it returns are no names of files that are
+            in the folder now.
+        OSError: when it cannot write.
+    """
     with plugin_code(place, passing=(OSError,)):
         found: object = kind().emit(result, folder)
         names: tuple[object, ...] | None = tuple(found) if is_iterable(found) else None
     if names is None:
         raise PluginError(f"emit should return a tuple of file names, found {found!r}", place=place)
-    return tuple(_inside(name, folder, place) for name in names)
+    files = tuple(_inside(name, folder, place) for name in names)
+    for name in files:
+        if not (folder / name).is_file():
+            raise PluginError(f"did not write {name}, which it returned", place=place)
+    return files
 
 
 def _inside(name: object, folder: Path, place: str) -> str:
@@ -184,12 +192,13 @@ class SavedOutput:
         return Device(find_profile(str(self.manifest.get("arithmetic"))), frozenset(host))
 
 
-def load_output(folder: Path) -> SavedOutput:
+def load_output(folder: str | Path) -> SavedOutput:
     """Read an output folder back.
 
     Raises:
         OutputError: when it is none, or when a file is missing or was changed since.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     for name, digest in manifest["outputs"].items():
         path = folder / name

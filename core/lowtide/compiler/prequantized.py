@@ -12,7 +12,7 @@ from lowtide.compiler.floats import read_encodings
 from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError, short_name
 from lowtide.ir import Graph, layers
 from lowtide.options import CompileOptions
-from lowtide.precision import PrecisionPlan, precision_classes
+from lowtide.precision import PrecisionPlan, asked_widths, precision_classes
 from lowtide.quantize.codes import quantized_activations
 from lowtide.quantize.findings import Finding, Legal
 from lowtide.quantize.legal import legalize
@@ -94,6 +94,17 @@ def _all_powers(graph: Graph) -> bool:
     quants = [value.type.quant for value in quantized_activations(graph)]
     scales = [scale for quant in quants if quant is not None for scale in quant.scale]
     return all(math.frexp(scale)[0] == 0.5 for scale in scales)
+
+
+def note_kept_widths(c: Compilation) -> None:
+    """Tell of options about widths that were set for a network that has its own."""
+    for option in asked_widths(c.resolved).values():
+        c.diagnostics.info(
+            "LT867",
+            option.key,
+            "without effect: the network has codes, which keep their widths",
+            "--set recalibrate=data finds widths for its dequantized weights",
+        )
 
 
 def keep_codes(c: Compilation) -> None:

@@ -23,6 +23,17 @@ class Progress:
 
 
 @attrs.define
+class Stage:
+    """A stage under way.
+
+    Attributes:
+        cached: set by who works in it: whether all that it would have measured came from the cache.
+    """
+
+    cached: bool = False
+
+
+@attrs.define
 class Clock:
     """Measures the stages of one compile."""
 
@@ -35,14 +46,16 @@ class Clock:
         return tuple(self._times.values())
 
     @contextmanager
-    def stage(self, name: str) -> Generator[None, None, None]:
+    def stage(self, name: str) -> Generator[Stage, None, None]:
         """Announce a stage and note its wall and CPU seconds when it ends."""
+        stage = Stage()
         self.progress.stage(name)
         wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        before = self._times.get(name, StageTime(stage=name, wall=0.0, cpu=0.0))
+        yield stage
+        before = self._times.get(name)
         self._times[name] = StageTime(
             stage=name,
-            wall=before.wall + time.perf_counter() - wall,
-            cpu=before.cpu + time.process_time() - cpu,
+            wall=time.perf_counter() - wall + (before.wall if before else 0.0),
+            cpu=time.process_time() - cpu + (before.cpu if before else 0.0),
+            cached=stage.cached and (before is None or before.cached),
         )

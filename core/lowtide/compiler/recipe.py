@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import attrs
 
-from lowtide.errors import OptionError, PipelineError, nearest
+from lowtide.errors import OptionError, nearest, noted
 from lowtide.options import CompileOptions
 from lowtide.passes import parse_configured, parse_pipeline
 from lowtide.plugin import CalibratorSpec, Registry
@@ -168,21 +168,27 @@ def target_place(target: str, name: str) -> str:
     return f"target {target}: recipes.{name}"
 
 
-def check_recipe(recipe: Recipe, registry: Registry) -> None:
+def check_recipe(
+    recipe: Recipe, registry: Registry, options: CompileOptions | None = None, *, place: str = PLACE
+) -> None:
     """Find wrong names and options before any work begins.
+
+    Args:
+        recipe: what to check.
+        registry: provides calibrators and passes.
+        options: what the user set, which is not blamed on the recipe.
+        place: where the lines of the recipe come from, for messages.
 
     Raises:
         UnknownNameError: for a calibrator or pass that nobody provides.
         PipelineError: for an option that it does not have.
     """
-    for calibrator in recipe.calibrators():
-        parse_configured(calibrator, registry, CalibratorSpec)
-    steps = [(step.stage, step.text) for step in recipe.trials]
-    for stage in ("structure", "condition", "scales", "weights"):
-        texts = [getattr(recipe.settings, stage), *(text for at, text in steps if at == stage)]
+    for stage in STAGES:
+        by_user = options is not None and getattr(options, stage) is not None
+        texts = [getattr(recipe.settings, stage), *(s.text for s in recipe.trials if s.stage == stage)]
         for text in texts:
-            try:
-                parse_pipeline(text, registry)
-            except PipelineError as error:
-                error.add_note(f"in stage {stage}")
-                raise
+            with noted(f"in the option {stage}" if by_user else f"in stage {stage} of {place}"):
+                if stage == "calibrator":
+                    parse_configured(text, registry, CalibratorSpec)
+                else:
+                    parse_pipeline(text, registry)

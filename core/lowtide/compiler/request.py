@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
+from attrs.validators import optional
 
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
 from lowtide.data import Preprocess
+from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.plugin import Registry
+
+
+def _is(kind: type, expected: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """A validator that names the argument as a caller from Python knows it."""
+
+    def check(_: object, argument: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise OptionError(f"expected {expected}, found {type(value).__name__}", place=argument.name)
+
+    return check
+
+
+def _model(value: object) -> Path | Graph:
+    if isinstance(value, Graph):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return Path(cast("str | os.PathLike[str]", value))
+    raise OptionError(
+        f"expected the path of a model file or a lowtide.Graph, found {type(value).__name__}",
+        place="model",
+        hint="save a model that is in memory to a file first",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -31,14 +57,18 @@ class CompileRequest:
         after_pass: called with every pass and the graph that it left.
     """
 
-    model: Path | Graph
-    target: str
+    model: Path | Graph = attrs.field(converter=_model)
+    target: str = attrs.field(validator=_is(str, "the name of a device"))
     data: object = None
     frames: int | None = None
     labels: str | None = None
     options: Sequence[OptionLayer] = ()
-    preprocess: Preprocess | None = None
-    cache: StatisticsCache | None = None
+    preprocess: Preprocess | None = attrs.field(
+        default=None, validator=optional(_is(Preprocess, "a lowtide.Preprocess"))
+    )
+    cache: StatisticsCache | None = attrs.field(
+        default=None, validator=optional(_is(StatisticsCache, "a lowtide.calibrate.StatisticsCache"))
+    )
     registry: Registry
     progress: Progress = attrs.field(factory=Progress)
     after_pass: Callable[[Pass, Graph], None] | None = None

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
-import numpy as np
 
 from lowtide.calibrate import Range
-from lowtide.compiler.run import Device, Mode, execute
+from lowtide.compiler.run import Device, Mode, execute, input_specs
+from lowtide.data import open_data
+from lowtide.errors import counted
 from lowtide.ir import Array, Graph
 from lowtide.options import ResolvedOptions
 from lowtide.plugin import Registry
@@ -18,7 +19,7 @@ from lowtide.report.model import Report
 from lowtide.target import Placement, Target
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class CompileResult:
     """A compiled network with its evidence.
 
@@ -31,6 +32,7 @@ class CompileResult:
         pipelines: the text of the pipelines as they ran, by stage.
         digests: SHA-256 of model and data, in hexadecimal; no entry for data that has none.
         device: how the device rounds, and what runs on the host.
+        interrupted: whether the user stopped the search for widths; it has the best so far.
         report: everything that there is to tell; printing it with rich shows the terminal report.
     """
 
@@ -45,14 +47,21 @@ class CompileResult:
     pipelines: Mapping[str, str]
     digests: Mapping[str, str]
     device: Device
+    interrupted: bool
     report: Report
     registry: Registry
 
-    def run(self, feeds: Mapping[str, object], mode: Mode = "qdq") -> dict[str, Array]:
+    def __repr__(self) -> str:
+        outputs = ", ".join(f"{entry.name} {entry.sqnr_db:.1f} dB" for entry in self.report.outputs)
+        size = counted(len(self.report.layers), "layer")
+        return f"<{type(self).__name__} of {self.graph.name} for {self.target.name}: {size}; {outputs}>"
+
+    def run(self, frame: object, mode: Mode = "qdq") -> dict[str, Array]:
         """Run one frame.
 
         Args:
-            feeds: an array for every input, by name, with the batch axis.
+            frame: an array for the only input, or one for every input by name; fitted as frames of
+                calibration data are: the batch axis may be left out.
             mode: ``float`` the prepared float network, ``qdq`` the quantized one as ONNX Runtime emulates it,
                 ``exact`` what the device computes, integer by integer.
 
@@ -60,10 +69,12 @@ class CompileResult:
             The outputs by name.
 
         Raises:
-            DataError: when an input is missing or has another shape.
+            DataError: when an input is missing, has another shape or holds NaN.
+            OptionError: when there is no such mode.
         """
         graph = self.reference if mode == "float" else self.graph
-        return execute(graph, {name: np.asarray(array) for name, array in feeds.items()}, mode, self.device)
+        (fitted,) = open_data([frame], input_specs(graph)).frames()
+        return execute(graph, fitted.feeds, mode, self.device)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the output folder in one step: it appears whole or not at all.

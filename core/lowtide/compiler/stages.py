@@ -9,7 +9,8 @@ import attrs
 from lowtide.calibrate import Collected, Range
 from lowtide.compiler.diagnose import diagnose
 from lowtide.compiler.floats import quantize_float
-from lowtide.compiler.prequantized import choose_rule, keep_codes, quantized_already
+from lowtide.compiler.goal import read_goal
+from lowtide.compiler.prequantized import choose_rule, keep_codes, note_kept_widths, quantized_already
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import Device, input_specs, preprocess_for
@@ -17,7 +18,7 @@ from lowtide.compiler.trials import Trial
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
-from lowtide.errors import DataError, OptionError, counted, short_name
+from lowtide.errors import DataError, OptionError, counted, noted, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, layers
@@ -29,16 +30,13 @@ from lowtide.measure import (
     measure_layers,
     spans,
 )
-from lowtide.options import CompileOptions, OptionLayer, ResolvedOptions, resolve_options
+from lowtide.options import FLOAT_BITS, CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
-from lowtide.precision import PrecisionPlan
+from lowtide.precision import PrecisionPlan, check_used
 from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
-from lowtide.report.model import Finding
+from lowtide.report.model import Finding, GoalReport
 from lowtide.target import Placement, ScaleRule, Target, load_target, place, scale_rule
-
-FLOAT_BITS = 32
-"""The value of ``tensor_bits`` that leaves the network float."""
 
 
 @attrs.define
@@ -53,6 +51,8 @@ class Compilation:
             scaled, so that tensors inside are compared with it.
         encodings: what was known before calibration.
         trials: what the recipe tried.
+        goal: how the finished network stands to the goal of the search for widths.
+        interrupted: whether the user stopped that search, so that another one may find better widths.
         search_passes: what a search for widths cost, in runs of the network for each calibration frame.
         judges: the frames that the recipe held out, all where it tried nothing; ``None`` without any.
         imported: the network as it stood in the model file.
@@ -82,6 +82,8 @@ class Compilation:
     ranges: dict[str, Range] = attrs.field(factory=dict[str, Range])
     solved: SolveRequest | None = None
     trials: list[Trial] = attrs.field(factory=list[Trial])
+    goal: GoalReport | None = None
+    interrupted: bool = False
     search_passes: float | None = None
     judges: DataSource | None = None
     measurement: Measurement | None = None
@@ -94,7 +96,8 @@ class Compilation:
 
         Raises:
             UnknownNameError: when nobody provides the target.
-            OptionError: for an unknown or impossible option, or a number of frames below one.
+            OptionError: for an unknown or impossible option, one that the strategy does not use, or a number
+                of frames below one.
             UnsupportedByTargetError: when the device cannot do what the options ask for.
         """
         if request.frames is not None and request.frames < 1:
@@ -107,10 +110,25 @@ class Compilation:
         rule = scale_rule(target, number)
         if resolved.options.arithmetic is not None:
             find_profile(resolved.options.arithmetic)
+        if resolved.options.goal is not None:
+            read_goal(resolved.options.goal, request.registry)
         bits = resolved.options.tensor_bits
         if bits != FLOAT_BITS and bits not in target.bits:
             raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
-        return cls(request, Clock(request.progress), target, resolved, number, rule)
+        check_used(resolved, request.registry)
+        made = cls(request, Clock(request.progress), target, resolved, number, rule)
+        made._note_missing_plugins()
+        return made
+
+    def _note_missing_plugins(self) -> None:
+        registry = self.request.registry
+        for provider, reason in {**registry.broken, **registry.unfit}.items():
+            self.diagnostics.warning(
+                "LT351",
+                f"plugin {provider}",
+                f"it is not loaded: {' '.join(reason.split())}",
+                f"see `lowtide plugins`; --disable-plugin {provider.entry_point} does without it",
+            )
 
     @property
     def options(self) -> CompileOptions:
@@ -156,13 +174,18 @@ class Compilation:
         self.prequantized = quantized_already(self.graph, self.options)
         if self.prequantized and not self.is_float and self.options.recalibrate != "data":
             self.scale_type, self.rule = choose_rule(self, wanted.scale_type)
+            note_kept_widths(self)
         elif self.prequantized:
             remove_codes(self.graph)
             self.prequantized = False
 
     def prepare(self) -> None:
         """Bring the graph into the form that the target wants."""
-        self.run_passes("prepare", self.options.prepare or self.target.prepare)
+        chosen = self.options.prepare
+        text = chosen or self.target.prepare
+        with noted("in the option prepare" if chosen else f"in target {self.target.name}: prepare"):
+            parse_pipeline(text, self.request.registry)
+        self.run_passes("prepare", text)
         self.reference = self.graph.clone()
         remove_codes(self.reference)
         self.prepared = self.reference
@@ -228,12 +251,21 @@ class Compilation:
         )
         count = request.frames or options.calibration_frames
         self.source = source if count is None else source.select(count)
+        self._note_missing("frames" if request.frames else "calibration_frames", count)
+        self._note_missing("search_frames", options.search_frames)
         if self.source.synthetic:
             self.diagnostics.warning(
                 "LT755",
                 self.source.describe(),
                 "the calibration data is random: ranges and errors say nothing about real inputs",
                 "give real frames with --data",
+            )
+
+    def _note_missing(self, option: str, wanted: int | None) -> None:
+        assert self.source is not None  # noqa: S101 - the caller opens it
+        if wanted is not None and (found := self.source.select(wanted).count or 0) < wanted:
+            self.diagnostics.info(
+                "LT758", option, f"{wanted} frames are asked for, and there are {found}: all are taken"
             )
 
     def needed_frames(self, tensors: Sequence[str]) -> DataSource:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.spread import histogram_report, weight_spread
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.trials import decibels
 from lowtide.compiler.widths import width_reasons
+from lowtide.errors import PluginError
 from lowtide.ir import Layer, Value, layers, print_type
 from lowtide.latency import LayerCost
 from lowtide.measure import CodeDifference, LayerError
+from lowtide.options import written
 from lowtide.passes import PassRun
 from lowtide.plugin import CalibratorSpec, ReportSectionSpec, plugin_code
 from lowtide.quantize.operands import mac_operands
@@ -53,7 +56,9 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         calibration=_calibration(compilation),
         measured_frames=measurement.frames if measurement else 0,
         latency_ms=latency.total_ms if latency else None,
-        inputs=tuple(_input(compilation, value) for value in compilation.graph.inputs),
+        inputs=tuple(
+            _input(compilation, value, reasons.get(value.name, "")) for value in compilation.graph.inputs
+        ),
         layers=tuple(
             _layer(
                 compilation,
@@ -74,6 +79,7 @@ def build_report(compilation: Compilation, digests: dict[str, str]) -> Report:
         sections=dict(_sections(compilation)),
         findings=compilation.findings,
         steps=tuple(_steps(compilation)),
+        goal=compilation.goal,
         front=tuple(_front(compilation)),
         search_passes=compilation.search_passes,
     )
@@ -146,11 +152,23 @@ def _sections(compilation: Compilation) -> Iterator[tuple[str, str]]:
     registry = compilation.request.registry
     for spec in registry.all(ReportSectionSpec):
         kind: type[Section] = registry.load(ReportSectionSpec, spec.name)
-        with plugin_code(registry.describe(spec)):
-            section = kind()
-            text = section.text(compilation)
+        title, text = section_of(kind, compilation, registry.describe(spec))
         if text:
-            yield section.title or spec.summary, text
+            yield title or spec.summary, text
+
+
+def section_of(kind: type[Section], compilation: Compilation, place: str) -> tuple[str, str]:
+    """The title and the text of a section, see `Section`.
+
+    Raises:
+        PluginError: naming it with `place`, when it fails or returns no text.
+    """
+    with plugin_code(place):
+        section = kind()
+        found = cast("object", section.text(compilation))
+    if not isinstance(found, str):
+        raise PluginError(f"text should return text, found {found!r}", place=place)
+    return section.title, found
 
 
 def peak_memory_mb() -> float | None:
@@ -196,9 +214,9 @@ def _options(compilation: Compilation) -> Iterator[OptionReport]:
     for option in compilation.resolved.effective:
         yield OptionReport(
             name=option.key,
-            value=str(option.value),
+            value=written(option.value),
             origin=option.origin,
-            overrode=tuple(f"{value} ({origin})" for origin, value in option.overridden),
+            overrode=tuple(f"{written(value)} ({origin})" for origin, value in option.overridden),
             note=option.note,
         )
 
@@ -215,14 +233,15 @@ def _calibration(compilation: Compilation) -> CalibrationReport | None:
         array_frames=collected.array_frames,
         synthetic=source.synthetic,
         calibrator=f"{compilation.calibrator} of {provider}",
-        cached=collected.cached_frames == collected.frames,
     )
 
 
-def _input(compilation: Compilation, value: Value) -> InputReport:
+def _input(compilation: Compilation, value: Value, reason: str) -> InputReport:
     quant, found = value.type.quant, compilation.ranges.get(value.name)
     return InputReport(
         name=value.name,
+        bits=quant.bits if quant else None,
+        width_reason=reason,
         dtype=quant.dtype.value if quant else "",
         scale=quant.scale[0] if quant else None,
         zero_point=quant.zero_point[0] if quant else None,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.compiler.attempt import Workbench
-from lowtide.compiler.goal import FigureGoal
+from lowtide.compiler.goal import FigureGoal, read_goal
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe
-from lowtide.errors import OptionError, PluginError, UnsupportedByTargetError
+from lowtide.errors import DataError, OptionError, PluginError, UnsupportedByTargetError
 from lowtide.latency import LatencyProblem, ModelCosts, latency_model
+from lowtide.options import SEARCHING, without_search
 from lowtide.passes import parse_configured
 from lowtide.plugin import StrategySpec, plugin_code
 from lowtide.precision import (
@@ -22,6 +23,7 @@ from lowtide.precision import (
     PrecisionPlan,
     PrecisionProblem,
     PrecisionStrategy,
+    asked_widths,
     check_choice,
     check_plan,
     precision_classes,
@@ -65,15 +67,12 @@ def ask(c: Compilation) -> PrecisionProblem:
 def with_oracle(
     c: Compilation, bench: Workbench, recipe: Recipe, problem: PrecisionProblem
 ) -> PrecisionProblem:
-    """The same with what frames can tell, and a goal.
-
-    Raises:
-        OptionError: when the goal is none.
-    """
+    """The same with what frames can tell, and a goal."""
     if c.source is None:
         return problem
     oracle = MeasuringOracle(c, bench, recipe, problem, partial(with_known, c))
-    goal = None if c.options.goal is None else FigureGoal.of(c.options.goal, c, bench, oracle)
+    text = c.options.goal
+    goal = None if text is None else FigureGoal(read_goal(text, c.request.registry), c, bench, oracle)
     return attrs.evolve(problem, oracle=oracle, goal=goal)
 
 
@@ -99,6 +98,25 @@ def choose(c: Compilation, problem: PrecisionProblem) -> PrecisionPlan:
     if known is not plan:
         check_plan(known, problem, c.encodings.origin)
     return known
+
+
+def foresee(c: Compilation, problem: PrecisionProblem) -> tuple[PrecisionPlan, str]:
+    """The widths as far as they are known without frames, and in words what is not; empty where all is.
+
+    Raises:
+        PluginError: as `choose`.
+        QuantizationError: as `choose`.
+    """
+    try:
+        return choose(c, problem), ""
+    except DataError:  # the strategy wants to measure
+        plain = attrs.evolve(c, resolved=attrs.evolve(c.resolved, options=without_search(c.options)))
+    asked = asked_widths(c.resolved).items()
+    searching = [f"{field}={option.value}" for field, option in asked if field in SEARCHING]
+    what = " and ".join(searching) or f"the strategy {c.options.chosen_strategy}"
+    budget = "" if problem.budget is None else f"; the budget is {problem.budget.text}"
+    text = f"estimated without {what}, for which `lowtide compile` measures on calibration data{budget}"
+    return choose(plain, ask(plain)), text
 
 
 def with_known(c: Compilation, plan: PrecisionPlan) -> PrecisionPlan:

@@ -123,6 +123,16 @@ class Lowering:
         codes = self.b.node("QuantizeLinear", [real, *operands], attributes)
         return self.b.node("DequantizeLinear", [codes, *operands], attributes)
 
+    def given(self, value: Value, real: str) -> None:
+        """Take real numbers for a value: all that read it see them as its codes say, where it has some."""
+        quant = value.type.quant
+        if quant is None:
+            self.b.real[value] = real
+        elif quant.axis is not None:
+            self.b.real[value] = self.to_grid(real, quant)
+        else:
+            self.b.codes[value] = self.to_codes(real, quant)
+
     # --- integers ---
 
     def integer(self, layer: Layer) -> bool:
@@ -333,13 +343,10 @@ class Lowering:
             results = self.b.nodes(node.op, inputs, len(node.outputs), attributes_of(node))
             for value, result in zip(node.outputs, results, strict=True):
                 self.b.types[result] = value.type.dtype.onnx
-                quant = value.type.quant
-                if quant is None or value not in layer.outputs:
-                    self.b.real[value] = result
-                elif quant.axis is not None:
-                    self.b.real[value] = self.to_grid(result, quant)
+                if value in layer.outputs:
+                    self.given(value, result)
                 else:
-                    self.b.codes[value] = self.to_codes(result, quant)
+                    self.b.real[value] = result
 
 
 def product_scales(

@@ -47,7 +47,7 @@ class ExactSession:
                 builder.codes[value] = _entered(builder, value)
             else:
                 types[value.name] = value.type.dtype
-                builder.real[value] = value.name
+                lowering.given(value, value.name)
         for layer in layers(graph):
             lowering.layer(layer)
         self._outputs = {

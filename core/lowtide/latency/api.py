@@ -162,7 +162,7 @@ class LatencyModel(abc.ABC):
         )
         call = self.checked_call_ms(problem)
         stated = problem.target.latency.stated_error if problem.target.latency else None
-        total = sum(cost.ms for cost in costs) + call
+        total = math.fsum((*(cost.ms for cost in costs), call))
         return LatencyTable(layers=costs, call_ms=call, total_ms=total, stated_error=stated)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from lowtide.latency.api import LatencyModel, LatencyProblem
@@ -27,7 +28,8 @@ class ModelCosts(Costs):
             self.layer_ms(name, plan.activations, plan.weights.get(name, work.parameter_bits))
             for name, work in works.items()
         )
-        return sum(layers) + self._call_ms
+        # Rounded once: plans that give other layers the same costs take the same time to the last digit.
+        return math.fsum((*layers, self._call_ms))
 
     def layer_ms(self, layer: str, activations: Mapping[str, int], weights: int) -> float:
         """See `Costs.layer_ms`."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import attrs
 
-from lowtide.errors import TargetError, UnknownNameError, UnsupportedByTargetError, nearest
+from lowtide.errors import TargetError, UnsupportedByTargetError, nearest, noted
 from lowtide.ir import Graph
 from lowtide.latency.api import LatencyModel, LatencyProblem, LatencyTable
 from lowtide.passes.text import option_types
-from lowtide.plugin import LatencyModelSpec, Registry
+from lowtide.plugin import LatencyModelSpec, Registry, plugin_code
 from lowtide.precision import PrecisionPlan
 from lowtide.target import LatencyData, Placement, Target
 
@@ -45,14 +45,12 @@ def latency_model(target: Target, registry: Registry) -> LatencyModel:
             place=target.name,
             hint="choose another target, or extend this one with a [latency] table",
         )
-    try:
+    with noted(f"in target {target.name}: latency.model"):
         kind: type[LatencyModel] = registry.load(LatencyModelSpec, data.model)
-    except UnknownNameError as error:
-        error.add_note(f"in target {target.name}: latency.model")
-        raise
     _check_options(kind, data, target.name)
     try:
-        return kind(**dict(data.options))
+        with plugin_code(f"latency model {data.model}", passing=(ValueError,)):
+            return kind(**dict(data.options))
     except ValueError as error:  # what validators raise
         raise TargetError(str(error), place=f"target {target.name}: latency.options") from error
 

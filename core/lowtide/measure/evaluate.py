@@ -65,7 +65,7 @@ def evaluate(
             progress(count, frames.count)
     judged = zip(before, after, places, strict=True)
     return Evaluation(
-        count, {old.name: (_value(old, place), _value(new, place)) for old, new, place in judged}
+        count, {old.name: (metric_value(old, place), metric_value(new, place)) for old, new, place in judged}
     )
 
 
@@ -110,7 +110,12 @@ def update_metric(
         metric.update(outputs, frame, reference)
 
 
-def _value(metric: Metric, place: str) -> float:
+def metric_value(metric: Metric, place: str) -> float:
+    """The figure of a metric, see `Metric.value`.
+
+    Raises:
+        PluginError: naming it with `place`, when it fails or returns no number.
+    """
     with plugin_code(place):
         found: object = metric.value()
     if not is_number(found):

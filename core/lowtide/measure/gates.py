@@ -6,7 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -71,6 +71,26 @@ def parse_gate(text: str, known: Collection[str], *, place: str = PLACE) -> Gate
     if not math.isfinite(limit):
         raise OptionError(f"expected a number after {relation}, found {written!r}", place=place, hint=hint)
     return Gate(name, relation, limit)
+
+
+def check_direction(gate: Gate, better: Literal["higher", "lower"], *, place: str) -> None:
+    """Refuse a condition as a goal that the worst network meets.
+
+    Args:
+        gate: what is asked for.
+        better: which figures are the better ones.
+        place: where it is given, for messages.
+
+    Raises:
+        OptionError: when it asks for less where more is better, or the other way round.
+    """
+    relation = ">=" if better == "higher" else "<="
+    if gate.relation[0] != relation[0]:
+        raise OptionError(
+            f"a {better} {gate.name} is better, and {gate.relation} is reached by the worst network",
+            place=place,
+            hint=f"{gate.name}{relation}NUMBER",
+        )
 
 
 def missed(gates: Iterable[Gate], figures: Mapping[str, float | None]) -> tuple[str, ...]:

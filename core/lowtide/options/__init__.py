@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.options.fields import Effect, Kind, OptionInfo
+from lowtide.options.fields import Effect, Kind, OptionInfo, written
 from lowtide.options.files import LoadedOptions, load_options_file, parse_assignment
 from lowtide.options.resolve import (
     EffectiveOption,
@@ -12,9 +12,13 @@ from lowtide.options.resolve import (
     vendor_options,
 )
 from lowtide.options.schema import FIELDS, CompileOptions
+from lowtide.options.widths import FLOAT_BITS, SEARCHING, WIDTH_OPTIONS, without_search
 
 __all__ = [
     "FIELDS",
+    "FLOAT_BITS",
+    "SEARCHING",
+    "WIDTH_OPTIONS",
     "CompileOptions",
     "Effect",
     "EffectiveOption",
@@ -27,4 +31,6 @@ __all__ = [
     "parse_assignment",
     "resolve_options",
     "vendor_options",
+    "without_search",
+    "written",
 ]

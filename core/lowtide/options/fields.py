@@ -15,6 +15,9 @@ import attrs
 from lowtide.errors import OptionError
 from lowtide.narrow import is_mapping, is_sequence
 
+NOTHING = ("None", "none", "null")
+"""How files and the command line write that an option has no value."""
+
 
 class Effect(enum.StrEnum):
     """What an option does here."""
@@ -78,16 +81,16 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
     Raises:
         OptionError: naming option, expectation, value and origin.
     """
-    # An empty text is a value of its own: the empty pipeline.
-    nothing = ("None", "none", "null") if info.kind is Kind.TEXT else ("", "None", "none", "null")
-    if info.optional and (value is None or value in nothing):
+    # An empty text is a value of its own, as the empty pipeline, and no number.
+    if info.optional and (value is None or value in NOTHING):
         return None
     if isinstance(value, bool) and info.kind is Kind.TEXT and set(info.choices) & {"yes", "no"}:
         value = "yes" if value else "no"  # YAML reads these words as truth values
     try:
         made: Any = _CONVERTERS[info.kind](value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise _wrong(info, value, origin, str(info.kind)) from error
+        expected = f"{info.kind} or none" if info.optional else str(info.kind)
+        raise _wrong(info, value, origin, expected) from error
     if info.choices and made not in info.choices:
         raise _wrong(info, value, origin, f"one of {', '.join(map(str, info.choices))}")
     if info.minimum is not None and made < info.minimum:
@@ -104,6 +107,14 @@ def _wrong(info: OptionInfo, value: Any, origin: str, expected: str) -> OptionEr
     return OptionError(
         f"expected {expected}, found {reprlib.repr(value)}", place=f"{info.key} ({origin})", hint=hint
     )
+
+
+def written(value: object) -> str:
+    """A value as a person types it: names and numbers with commas, shapes as ``{image: 1x3x32x32}``."""
+    if is_mapping(value):
+        shapes = (f"{name}: {'x'.join(map(str, shape))}" for name, shape in value.items())
+        return f"{{{', '.join(shapes)}}}" if value else ""
+    return ", ".join(map(str, value)) if is_sequence(value) else str(value)
 
 
 def _int(value: Any) -> int:
@@ -150,7 +161,7 @@ def _names(value: Any) -> tuple[str, ...]:
     A semicolon separates nothing: names of fused TFLite tensors hold it. The items of a real list are names
     as they stand, whatever they hold.
     """
-    if value is None or value in ("None", "none", "null"):
+    if value is None or value in NOTHING:
         return ()
     if isinstance(value, str):
         return tuple(part for part in re.split(r"[,\s]+", value) if part)
@@ -159,7 +170,7 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    if value is None or (isinstance(value, str) and value in ("None", "none", "null")):
+    if value is None or (isinstance(value, str) and value in NOTHING):
         return ()
     if isinstance(value, int | float):
         return (_float(value),)

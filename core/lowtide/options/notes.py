@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from lowtide.options.fields import Effect, Kind
 from lowtide.options.schema import FIELDS, CompileOptions
+from lowtide.options.widths import FLOAT_BITS, LISTS, WIDE_BITS, WIDTH_OPTIONS
 
-FLOAT_BITS = 32
 LEVEL_NINE_FLAGS = ("activation_clipping", "weight_clipping", "bias_calibration")
 QUANTIZATION = (
     "accuracy_level",
@@ -23,6 +23,7 @@ QUANTIZATION = (
     "scales",
     "weights",
     "statistics_frames",
+    *WIDTH_OPTIONS,
 )
 """Options that mean nothing to a network that stays in float."""
 
@@ -49,6 +50,10 @@ def _limit(field: str, options: CompileOptions) -> str:
         return "read at accuracy_level 9 only"
     if field in QUANTIZATION and options.tensor_bits == FLOAT_BITS:
         return f"without effect: tensor_bits {FLOAT_BITS} leaves the network in float"
+    if field in LISTS and options.tensor_bits == WIDE_BITS:
+        return f"without effect: tensor_bits {WIDE_BITS} gives all layers 16 bits"
+    if field == "search_frames" and not options.strategy and not options.seeks_widths:
+        return "without effect: no budget, goal or point of the front asks for a search"
     if field == "channel_wise_quantization" and options.quantization_scale_type == 4:
         return "scale type 4 always has a scale per channel"
     if field == "accuracy_level":

@@ -13,6 +13,7 @@ from lowtide.options.fields import Effect, Kind, OptionInfo, convert
 from lowtide.options.names import ALIASES, OLD_NAMES, SCRIPT_KEYS
 from lowtide.options.notes import note, placeholder_note
 from lowtide.options.schema import FIELDS, CompileOptions
+from lowtide.options.widths import WIDE_BITS
 
 GROUPS = ("advanced_options", "object_detection", "deny_list", "allow_list")
 """Prefixes that files may also hold as mappings: ``advanced_options: {calibration_frames: 20}``."""
@@ -20,8 +21,6 @@ GROUPS = ("advanced_options", "object_detection", "deny_list", "allow_list")
 NO_FACTOR = -1
 LARGEST_FACTOR = 10
 """16 bits take four times the multipliers and twice the memory: more is a slip, such as a percentage."""
-
-WIDE = 16
 
 _History = dict[str, list[tuple[str, Any]]]
 """What each field was set to, with the origins, the strongest last."""
@@ -233,19 +232,19 @@ def _check_budget(options: CompileOptions, history: _History) -> None:
             place=_place("mixed_precision_factor", history),
             hint="the latency may grow by this factor over that with 8 bits: 1.2 allows 20 % more",
         )
+    if options.budget_ms is not None and options.budget_ms <= 0:
+        raise OptionError(
+            f"expected milliseconds above 0, found {options.budget_ms:g}",
+            place=_place("budget_ms", history),
+            hint="`lowtide estimate` tells what 8 bits take, which is the least",
+        )
     if factor != NO_FACTOR and options.budget_ms is not None:
         raise OptionError(
             "mixed_precision_factor and budget_ms are two budgets",
             place=f"{_origin('mixed_precision_factor', history)} and {_origin('budget_ms', history)}",
             hint="give one of them",
         )
-    if options.front_point is not None and options.goal is not None:
-        raise OptionError(
-            "front_point and goal each choose a point of the front",
-            place=f"{_origin('front_point', history)} and {_origin('goal', history)}",
-            hint="give one of them",
-        )
-    if options.seeks_widths and options.tensor_bits == WIDE:
+    if options.seeks_widths and options.tensor_bits == WIDE_BITS:
         raise OptionError(
             "mixed precision raises tensors of 8 bits, and tensor_bits is 16",
             place=_place("tensor_bits", history),

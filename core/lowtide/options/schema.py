@@ -271,8 +271,7 @@ class CompileOptions:
         "budget_ms",
         Kind.FLOAT,
         None,
-        "latency budget of mixed precision in milliseconds of a frame",
-        minimum=0,
+        "latency budget of mixed precision in milliseconds of a frame: above 0",
     )
     goal: str | None = option(
         "goal",

@@ -11,7 +11,7 @@ import attrs
 from lowtide.errors import GraphError, LowtideError, PassError
 from lowtide.ir import Graph, verify
 from lowtide.passes.base import Pass, PassContext, PassOutcome
-from lowtide.plugin import Registry
+from lowtide.plugin import Registry, prints_aside
 
 
 @attrs.frozen
@@ -62,11 +62,12 @@ def run_pipeline(
 
 def _run(item: Pass, graph: Graph, ctx: PassContext) -> PassOutcome:
     try:
-        outcome = cast("object", item.run(graph, ctx))  # a plugin may not keep its word
+        with prints_aside():
+            outcome = cast("object", item.run(graph, ctx))  # a plugin may not keep its word
     except LowtideError as error:
         error.add_note(f"in pass {item}")
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PassError(f"the pass failed: {type(error).__name__}: {error}", place=str(item)) from error
     if not isinstance(outcome, PassOutcome):
         raise PassError(f"the pass should return a PassOutcome, found {outcome!r}", place=str(item))

@@ -17,7 +17,7 @@ import attrs
 
 from lowtide.errors import PipelineError, nearest
 from lowtide.passes.base import Pass
-from lowtide.plugin import PassSpec, Registry, Spec
+from lowtide.plugin import PassSpec, Registry, Spec, plugin_code
 
 _TOKEN = re.compile(r'\s*(?:(?P<word>[A-Za-z0-9_.+-]+)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[{},=]))')
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -33,14 +33,20 @@ def print_pipeline(passes: Sequence[Pass]) -> str:
 def print_pass(item: Pass) -> str:
     """One pass with the options that differ from their defaults."""
     changed: list[str] = []
-    for field in attrs.fields(type(item)):
+    for field in _options(type(item)):
         value = getattr(item, field.name)
         if value != field.default or type(value) is not type(field.default):
-            changed.append(f"{field.name.replace('_', '-')}={_print_value(value)}")
+            changed.append(f"{written(field.name)}={print_value(value)}")
     return f"{item.name}{{{' '.join(changed)}}}" if changed else item.name
 
 
-def _print_value(value: OptionValue) -> str:
+def written(field: str) -> str:
+    """The name of an option as pipelines have it."""
+    return field.replace("_", "-")
+
+
+def print_value(value: OptionValue) -> str:
+    """The value of an option as pipelines have it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -137,14 +143,23 @@ class _Parser:
 
     def item(self) -> Any:
         _, name, at = self._take("word")
+        spec = self.registry.get(self.kind, name)
         kind: type[Any] = self.registry.load(self.kind, name)
         options: dict[str, OptionValue] = {}
         if self._accept("{"):
             while not self._accept("}"):
                 self.option(name, kind, options)
+        required = [field.name for field in _options(kind) if field.default is attrs.NOTHING]
+        missing = [written(field) for field in required if field not in options]
+        if missing:
+            shown = " ".join(f"{option}=VALUE" for option in missing)
+            raise self._error(
+                f"{name} needs the option {' and '.join(missing)}", at, f"write {name}{{{shown}}}"
+            )
         try:
-            return kind(**options)
-        except (TypeError, ValueError) as error:  # what validators and missing options raise
+            with plugin_code(self.registry.describe(spec), passing=(TypeError, ValueError)):
+                return kind(**options)
+        except (TypeError, ValueError) as error:  # what validators raise
             raise self._error(f"{name} does not take these options: {error}", at) from error
 
     def option(self, name: str, kind: type[Any], options: dict[str, OptionValue]) -> None:
@@ -152,7 +167,7 @@ class _Parser:
         hints = option_types(kind)
         field = word.replace("-", "_")
         if field not in hints:
-            known = [hint.replace("_", "-") for hint in hints]
+            known = [written(hint) for hint in hints]
             raise self._error(f"{name} has no option {word}", at, nearest(word, known))
         if field in options:
             raise self._error(f"the option {word} is given twice", at)
@@ -184,16 +199,38 @@ class _Parser:
                     continue
         if str in expected:
             return text
-        names = " or ".join("none" if one is types.NoneType else one.__name__ for one in expected)
-        raise self._error(f"expected {names}, found {text!r}", at)
+        raise self._error(f"expected {print_types(expected)}, found {text!r}", at)
 
 
 def option_types(kind: type[Any]) -> dict[str, tuple[type, ...]]:
-    """The options of a pass class, each with the types it may have, by field name."""
+    """The options of a class, each with the types it may have, by field name."""
     hints = typing.get_type_hints(kind)
     found: dict[str, tuple[type, ...]] = {}
-    for field in attrs.fields(kind):
+    for field in _options(kind):
         hint = hints[field.name]
         several = typing.get_origin(hint) in {types.UnionType, typing.Union}
         found[field.name] = typing.get_args(hint) if several else (hint,)
     return found
+
+
+def option_defaults(kind: type[Any]) -> dict[str, str]:
+    """The defaults of options as pipelines have them, by field name; required ones are left out."""
+    found: dict[str, str] = {}
+    for field in _options(kind):
+        default: Any = field.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub makes a function
+            found[field.name] = "(computed)"
+        elif default is not attrs.NOTHING:
+            found[field.name] = print_value(default)
+    return found
+
+
+def print_types(types_: tuple[type, ...]) -> str:
+    """The types that an option may have, in words."""
+    return " or ".join("none" if one is types.NoneType else one.__name__ for one in types_)
+
+
+def _options(kind: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
+    """The fields that a caller can set; a class may have others, which follow from them."""
+    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(kind)
+    return tuple(field for field in fields if field.init)

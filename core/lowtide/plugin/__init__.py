@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowtide.plugin.calls import plugin_code
+from lowtide.plugin.calls import plugin_code, prints_aside
 from lowtide.plugin.hookspecs import GROUP, hookimpl
 from lowtide.plugin.registry import Provider, Registry, discover
 from lowtide.plugin.specs import (
@@ -47,4 +47,5 @@ __all__ = [
     "discover",
     "hookimpl",
     "plugin_code",
+    "prints_aside",
 ]

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import attrs
 import pluggy
 
-from lowtide.errors import PluginConflictError, PluginError, UnknownNameError, nearest
+from lowtide.errors import LowtideError, PluginConflictError, PluginError, UnknownNameError, nearest
 from lowtide.plugin import hookspecs
+from lowtide.plugin.calls import plugin_code, prints_aside
 from lowtide.plugin.hookspecs import GROUP, PROJECT
 from lowtide.plugin.specs import SPEC_KINDS, Spec, TargetSpec
 
@@ -38,6 +39,9 @@ HOOK_KINDS: Mapping[str, type[Spec]] = dict(zip(REGISTRATION_HOOKS, SPEC_KINDS.v
 
 OBSERVER_HOOKS = ("lowtide_pass_finished", "lowtide_compile_finished")
 
+
+DISTRIBUTION = "lowtide"
+"""What comes with it is there first: who takes one of its names is the newcomer."""
 
 _API_GROUP = re.compile(r"lowtide\.v\d+")
 
@@ -91,17 +95,29 @@ class Registry:
 
         Raises:
             PluginConflictError: when another plugin provides the same kind and name.
+            PluginError: when the same plugin does.
         """
         aliases = spec.aliases if isinstance(spec, TargetSpec) else ()
         for name in (spec.name, *aliases):
             owner = self._owner(spec.kind, name)
-            if owner is not None:
-                raise PluginConflictError(
-                    f"{owner} and {provider} both provide the {spec.kind} {name!r}",
-                    place=f"{spec.kind} {name}",
-                    hint=f"uninstall one of them or use --disable-plugin {provider.entry_point}",
+            if owner == provider:
+                raise PluginError(
+                    f"lists the {spec.kind} {name!r} twice", place=str(provider), hint="leave one of them out"
                 )
+            if owner is not None:
+                raise self.conflict(spec.kind, name, owner, provider)
         self._specs[spec.kind, spec.name] = (spec, provider)
+
+    def conflict(self, kind: str, name: str, owner: object, newcomer: Provider) -> PluginConflictError:
+        """The error for a name that is taken; it advises to do without the newcomer."""
+        namesakes = {known for known in self.providers if known.entry_point == newcomer.entry_point}
+        alone = namesakes <= {newcomer}
+        return PluginConflictError(
+            f"{owner} and {newcomer} both provide the {kind} {name!r}",
+            place=f"{kind} {name}",
+            hint=f"uninstall {newcomer.distribution}"
+            + (f" or use --disable-plugin {newcomer.entry_point}" if alone else ""),
+        )
 
     def _owner(self, kind: str, name: str) -> Provider | None:
         for (known_kind, known), (spec, provider) in self._specs.items():
@@ -140,12 +156,16 @@ class Registry:
         Raises:
             UnknownNameError: as `get`.
             PluginError: naming the provider, when it cannot be imported.
+            LowtideError: which its module raises on purpose, naming the provider, too.
         """
         spec = self.get(kind, name)
         try:
-            return spec.load()
-        except PluginError as error:
-            error.add_note(f"provided by {self.provider(spec)}")
+            with prints_aside():
+                return spec.load()
+        except LowtideError as error:
+            note = f"provided by {self.provider(spec)}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
             raise
 
     def provider(self, spec: Spec) -> Provider:
@@ -170,12 +190,8 @@ class Registry:
         caller: pluggy.HookCaller = getattr(self.hook, event)
         for listener in caller.get_hookimpls():
             given = {name: arguments[name] for name in listener.argnames}
-            try:
+            with plugin_code(f"{event} of {listener.plugin_name}"):
                 listener.function(**given)
-            except (Exception, SystemExit) as error:
-                raise PluginError(
-                    f"{event} failed: {type(error).__name__}: {error}", place=listener.plugin_name
-                ) from error
 
     def add_plugin(self, plugin: object, provider: Provider) -> None:
         """Take in all that a plugin contributes, or nothing.
@@ -188,7 +204,7 @@ class Registry:
         manager = _manager()
         try:
             manager.register(plugin, name=provider.entry_point)
-            manager.check_pending()
+            _check_hooks(manager, plugin, provider)
             if self._observers.is_registered(plugin) or self._observers.has_plugin(str(provider)):
                 raise PluginError("the plugin is registered already", place=str(provider))
         except pluggy.PluginValidationError as error:
@@ -220,7 +236,7 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
     groups = sorted(group for group in metadata.entry_points().groups if _API_GROUP.fullmatch(group))
     found = [point for group in groups for point in metadata.entry_points(group=group)]
     _check_disabled(skipped, {point.name for point in found})
-    for entry_point in sorted(dict.fromkeys(found), key=lambda point: (point.group, point.name, point.value)):
+    for entry_point in sorted(dict.fromkeys(found), key=_order):
         if entry_point.name in skipped:
             continue
         provider = Provider.of(entry_point)
@@ -228,15 +244,28 @@ def discover(*, disabled: Iterable[str] = (), strict: bool = False) -> Registry:
             registry.unfit[provider] = f"made for {entry_point.group}, this is {GROUP}"
             continue
         try:
-            registry.add_plugin(entry_point.load(), provider)
+            with prints_aside():
+                registry.add_plugin(entry_point.load(), provider)
         except PluginConflictError:
             raise
         except (Exception, SystemExit) as error:  # one that ends the program would end every command
-            reason = f"{type(error).__name__}: {error}"
+            reason = _reason(error)
             if strict:
                 raise PluginError(f"the plugin failed to load: {reason}", place=str(provider)) from error
             registry.broken[provider] = reason
     return registry
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, LowtideError):
+        return error.message + (f" ({error.hint})" if error.hint else "")
+    return f"{type(error).__name__}: {error}"
+
+
+def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str, str]:
+    """Ours first, then by name."""
+    foreign = Provider.of(entry_point).distribution != DISTRIBUTION
+    return foreign, entry_point.group, entry_point.name, entry_point.value
 
 
 def _check_disabled(skipped: Iterable[str], known: Iterable[str]) -> None:
@@ -244,6 +273,14 @@ def _check_disabled(skipped: Iterable[str], known: Iterable[str]) -> None:
         raise UnknownNameError(
             "there is no plugin of this name to disable", place=f"plugin {name!r}", hint=nearest(name, known)
         )
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: object, provider: Provider) -> None:
+    for caller in manager.get_hookcallers(plugin) or ():
+        wanted = any(not found.optionalhook for found in caller.get_hookimpls())
+        if wanted and not caller.has_spec():
+            hint = nearest(caller.name, (*REGISTRATION_HOOKS, *OBSERVER_HOOKS))
+            raise PluginError(f"there is no hook {caller.name}", place=str(provider), hint=hint)
 
 
 def _collect(manager: pluggy.PluginManager, provider: Provider) -> Iterator[Spec]:

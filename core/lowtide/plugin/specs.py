@@ -11,7 +11,7 @@ from typing import ClassVar, cast, get_args
 
 import attrs
 
-from lowtide.errors import PluginError
+from lowtide.errors import LowtideError, PluginError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
@@ -159,10 +159,28 @@ class EncodingsSpec(Spec):
 
 @attrs.frozen(kw_only=True)
 class StrategySpec(Spec):
-    """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`."""
+    """Precision assignment; the implementation is a `lowtide.precision.PrecisionStrategy`.
+
+    Attributes:
+        uses: which of `lowtide.options.WIDTH_OPTIONS` it looks at, by field name; who names the strategy and
+            sets another one is told that it has no effect.
+    """
 
     kind: ClassVar[str] = "strategy"
     base: ClassVar[str] = "lowtide.precision.api:PrecisionStrategy"
+    uses: tuple[str, ...] = ()
+
+    def _check_class(self, found: object) -> None:
+        super()._check_class(found)
+        place = f"{self.kind} {self.name}"
+        known = cast("Mapping[str, str]", _import("lowtide.options:WIDTH_OPTIONS", place))
+        # Third parties write it. A text is a sequence of names, too: each of one letter.
+        names = cast("object", self.uses)
+        if not isinstance(names, tuple) or not set(self.uses) <= set(known):
+            raise PluginError(
+                f"uses in its record should be a tuple of names among {', '.join(known)}; found {names!r}",
+                place=place,
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -308,6 +326,8 @@ def _import(reference: str, place: str) -> object:
         found: object = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except LowtideError:  # raised on purpose
+        raise
     except SystemExit as error:  # which has no text of its own, and would end the command
         raise PluginError(f"{reference} cannot be loaded: SystemExit: {error}", place=place) from error
     except Exception as error:  # a module may fail with anything while it is imported

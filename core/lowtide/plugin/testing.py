@@ -17,17 +17,20 @@ from typing import Any, cast
 
 import attrs
 
+from lowtide.cli import COMMANDS
 from lowtide.compiler.diagnose import check_findings, view_of
 from lowtide.compiler.recipe import check_recipe, recipe_of, target_place
 from lowtide.compiler.stages import Compilation
-from lowtide.diagnosis import CODE, Diagnosis, remedy_options
-from lowtide.errors import LowtideError, OptionError, PluginError
+from lowtide.diagnosis import CODE, Diagnosis
+from lowtide.errors import PluginError, noted
 from lowtide.ir import Graph
 from lowtide.latency import LatencyModel, LatencyProblem, LayerCost, latency_model, uniform_plan
 from lowtide.options import CompileOptions, OptionLayer, resolve_options
 from lowtide.passes import Pass, PassContext, option_types, parse_pipeline, print_pass, run_pipeline
 from lowtide.plugin.registry import HOOK_KINDS, OBSERVER_HOOKS, Provider, Registry
+from lowtide.plugin.result_check import check_emitter, check_metric, check_section
 from lowtide.plugin.specs import (
+    CommandSpec,
     ComparisonSpec,
     FrontendSpec,
     MetricSpec,
@@ -45,11 +48,14 @@ from lowtide.tuning.search import BUDGET
 __all__ = [
     "check_calibrator",
     "check_diagnosis",
+    "check_emitter",
     "check_findings",
     "check_latency_model",
+    "check_metric",
     "check_pass",
     "check_plugin",
     "check_recipe",
+    "check_section",
     "check_statistic",
     "check_strategy",
     "check_target",
@@ -100,6 +106,8 @@ def _check_spec(spec: Spec) -> None:
         _check_toml(cast("str", found), place)
     if isinstance(spec, PassSpec):
         _check_options(cast("type[Pass]", found), place)
+    if isinstance(spec, CommandSpec) and spec.name in COMMANDS:
+        raise PluginError("lowtide has a command of this name", place=place, hint="choose another")
     if isinstance(spec, FrontendSpec | ComparisonSpec):
         wrong = [suffix for suffix in spec.suffixes if suffix != suffix.lower() or not suffix.startswith(".")]
         if wrong:
@@ -130,6 +138,10 @@ class _OnlyPass(Registry):
     """A registry that knows one pass class, which need not be importable."""
 
     only: type[Pass] = attrs.field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        spec = PassSpec(name=self.only.name, summary="", implementation="checked:Pass")
+        self.add(spec, Provider(self.only.__module__, "0", "checked"))
 
     def load(self, kind: type[Any], name: str) -> Any:
         return self.only if kind is PassSpec and name == self.only.name else super().load(kind, name)
@@ -199,11 +211,6 @@ def check_diagnosis(kind: type[Diagnosis], compilation: Compilation) -> tuple[Fi
     before = [graph.clone() for graph in (view.graph, view.reference, view.imported)]
     found = tuple(kind().find(view))
     check_findings(kind, found, view, place)
-    for finding in found:
-        try:
-            resolve_options([OptionLayer("remedy", remedy_options([finding]))])
-        except OptionError as error:
-            raise PluginError(f"the remedy {finding.remedy!r} cannot be set: {error}", place=place) from error
     if before != [view.graph, view.reference, view.imported]:
         raise PluginError("changes the network", place=place)
     if tuple(kind().find(view)) != found:
@@ -226,15 +233,11 @@ def check_target(name: str, registry: Registry) -> None:
         OptionError: for a goal or an option of the ladder that does not exist.
     """
     target = load_target(name, registry)
-    parse_pipeline(target.prepare, registry)
+    with noted(f"in target {target.name}: prepare"):
+        parse_pipeline(target.prepare, registry)
     for recipe, lines in target.recipes.items():
         place = target_place(target.name, recipe)
-        made = recipe_of(lines, CompileOptions(), place=place)
-        try:
-            check_recipe(made, registry)
-        except LowtideError as error:
-            error.add_note(f"in {place}")
-            raise
+        check_recipe(recipe_of(lines, CompileOptions(), place=place), registry, place=place)
     metrics = [spec.name for spec in registry.all(MetricSpec)]
     for text in target.tune.goals:
         parse_goal(text, metrics, place=f"target {name}: tune.goals")

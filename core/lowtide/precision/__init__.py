@@ -30,6 +30,8 @@ from lowtide.precision.classes import (
     quantized_values,
 )
 from lowtide.precision.lists import ListProblem, Lists, read_lists
+from lowtide.precision.names import LayerNames, listed
+from lowtide.precision.uses import asked_widths, check_used
 
 __all__ = [
     "WIDE",
@@ -37,6 +39,7 @@ __all__ = [
     "Costs",
     "DisjointSets",
     "Goal",
+    "LayerNames",
     "ListProblem",
     "Lists",
     "Oracle",
@@ -46,11 +49,14 @@ __all__ = [
     "PrecisionStrategy",
     "Sensitivities",
     "WeighedPlan",
+    "asked_widths",
     "check_choice",
     "check_plan",
+    "check_used",
     "classes_of_tensors",
     "has_parameters",
     "layer_reads",
+    "listed",
     "precision_classes",
     "quantized_values",
     "read_lists",

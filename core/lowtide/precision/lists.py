@@ -9,11 +9,11 @@ from functools import cached_property
 import attrs
 
 from lowtide.errors import OptionError, nearest
-from lowtide.ir import Layer, layers
+from lowtide.ir import Layer
 from lowtide.precision.api import PrecisionProblem
 from lowtide.precision.check import classes_of_tensors, has_parameters, refused_layers
 from lowtide.precision.classes import PrecisionClass
-from lowtide.target import layer_names
+from lowtide.precision.names import LayerNames
 
 OUTPUTS = "advanced_options:output_feature_16bit_names_list"
 PARAMETERS = "advanced_options:params_16bit_names_list"
@@ -67,9 +67,8 @@ class _Reader:
     def __init__(self, problem: PrecisionProblem) -> None:
         self.problem = problem
         self.problems: list[ListProblem] = []
-        self.layers = {layer.name: layer for layer in layers(problem.graph)}
-        self.names = layer_names(self.layers.values())
-        self.inputs = {value.name for value in problem.graph.inputs}
+        self.names = LayerNames.of(problem.graph)
+        self.layers = self.names.layers
         self.of_tensor = classes_of_tensors(problem)
         self.refused = refused_layers(problem)
 
@@ -83,29 +82,44 @@ class _Reader:
             layer = self.layer(option, name)
             if layer is None:
                 continue
+            known = self.known(option, layer)
             if layer in found:
-                message = f"{name!r} and {found[layer]!r} are parts of one layer, {layer}"
-                self.note(option, name, message, f"write {layer} once", stops=False)
-            elif name != layer:
-                message = f"{name!r} is inside of the layer {layer}, by which the vendor's tools know it"
-                self.note(option, name, message, f"write {layer}", stops=False)
+                others = self.legal(option) - set(given)
+                message = f"{name!r} and {found[layer]!r} are one layer"
+                hint = (
+                    f"write {known} once; is one of them meant to be another layer? {nearest(name, others)}"
+                )
+                self.note(option, name, message, hint)
+            elif name != known:
+                message = f"the vendor's tools know {name!r} as {known}"
+                self.note(option, name, message, f"write {known}", stops=False)
             found.setdefault(layer, name)
         return found
+
+    def known(self, option: str, name: str) -> str:
+        """The name of a layer or input in the model file, by its name here."""
+        if name in self.names.filed:
+            return name
+        if option == PARAMETERS:
+            return self.names.of_parameters(self.layers[name])
+        return next(iter(known for group in self.classes(name) for known in self.names.of_class(group)), name)
 
     def separated(self, given: Sequence[str]) -> list[str]:
         """Names at semicolons, where that makes known names of an unknown one: those of TFLite hold some."""
         made: list[str] = []
         for name in given:
             parts = [part.strip() for part in name.split(";") if part.strip()]
-            known = name in self.names or not all(part in self.names for part in parts)
-            made += [name] if known else parts
+            whole = self.names.meant(name, parameters=True) or not all(
+                self.names.meant(part, parameters=True) for part in parts
+            )
+            made += [name] if whole else parts
         return made
 
     def layer(self, option: str, name: str) -> str | None:
         """The layer or input that a name means, ``None`` where it may not have 16 bits."""
-        if option == OUTPUTS and name in self.inputs and name in self.of_tensor:
+        if option == OUTPUTS and name in self.names.inputs and name in self.of_tensor:
             return name
-        hits = [name] if name in self.layers else sorted(self.names.get(name, ()))
+        hits = self.names.meant(name, parameters=option == PARAMETERS)
         wrong = self.wrong(option, name, hits)
         if wrong is None:
             return hits[0]
@@ -114,11 +128,16 @@ class _Reader:
 
     def wrong(self, option: str, name: str, hits: Sequence[str]) -> tuple[str, str] | None:
         """Why a name cannot be meant, and what to do."""
+        owners = sorted(self.names.weights(name))
+        if not hits and owners:
+            shown = ", ".join(self.known(option, owner) for owner in owners[:3])
+            return f"{name!r} holds weights, and this list is of outputs", f"write {shown}"
         if not hits:
             message = f"the network has no layer, node or tensor {name!r}"
             return message, nearest(name, self.legal(option))
         if len(hits) > 1:
-            return f"{name!r} is part of {len(hits)} layers", f"name one: {', '.join(hits[:3])}"
+            shown = ", ".join(self.known(option, hit) for hit in hits[:3])
+            return f"{name!r} is part of {len(hits)} layers", f"name one: {shown}"
         assignment = self.problem.placement.of(hits[0])
         # What a host layer gives has codes where the accelerator reads it.
         if assignment.device == "host" and not (option == OUTPUTS and self.classes(hits[0])):
@@ -163,17 +182,19 @@ class _Reader:
         own = [name for name in self.layers if self.problem.placement.on_accelerator(name)]
         return {
             OUTPUTS: frozenset(
-                name for name in own if self.classes(name) and not any(self.refusals(OUTPUTS, name))
+                self.known(OUTPUTS, name)
+                for name in own
+                if self.classes(name) and not any(self.refusals(OUTPUTS, name))
             ),
             PARAMETERS: frozenset(
-                name
+                self.known(PARAMETERS, name)
                 for name in own
                 if has_parameters(self.layers[name]) and not any(self.refusals(PARAMETERS, name))
             ),
         }
 
     def legal(self, option: str) -> frozenset[str]:
-        """The layers that may be in a list."""
+        """The names in the model file of what may be in a list."""
         return self._legal[option]
 
 

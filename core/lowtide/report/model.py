@@ -8,7 +8,7 @@ import attrs
 
 from lowtide.diagnostics import Diagnostic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +62,6 @@ class CalibrationReport:
         frames: how many were seen by reductions.
         array_frames: how many of them by statistics that see whole arrays.
         synthetic: whether they are random numbers, so that every figure here says nothing about real data.
-        cached: whether the statistics came from the cache.
     """
 
     data: str
@@ -70,7 +69,6 @@ class CalibrationReport:
     array_frames: int
     synthetic: bool
     calibrator: str
-    cached: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -113,6 +111,8 @@ class InputReport:
     """One network input, as `LayerReport` has it of an output."""
 
     name: str
+    bits: int | None = None
+    width_reason: str = ""
     dtype: str = ""
     scale: float | None = None
     zero_point: int | None = None
@@ -271,6 +271,24 @@ class FrontPoint:
 
 
 @attrs.frozen(kw_only=True)
+class GoalReport:
+    """What mixed precision was to reach, and what the compiled network reaches.
+
+    Attributes:
+        condition: as ``sqnr>=30``.
+        figure: what was held against it.
+        unit: of the figure, empty for a metric.
+        frames: how many the figure rests on.
+    """
+
+    condition: str
+    reached: bool
+    figure: float
+    unit: str
+    frames: int
+
+
+@attrs.frozen(kw_only=True)
 class PassReport:
     """One pass as it ran; seconds of wall time."""
 
@@ -284,11 +302,16 @@ class PassReport:
 
 @attrs.frozen(kw_only=True)
 class StageTime:
-    """Seconds of one stage: wall time and process CPU time."""
+    """Seconds of one stage: wall time and process CPU time.
+
+    Attributes:
+        cached: whether all that it would have measured came from the cache.
+    """
 
     stage: str
     wall: float
     cpu: float
+    cached: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -305,9 +328,10 @@ class Report:
         agreement: how exact execution and the emulation differ, ``None`` where nothing was measured.
         findings: causes of the largest errors, the worst layer first.
         steps: what the accuracy recipe tried, in order.
+        goal: what mixed precision was to reach, ``None`` where nothing was.
         front: the assignments of widths that mixed precision weighed, the fastest first.
-        search_passes: what the search for widths cost, in runs of the network for each calibration frame;
-            ``None`` without a search.
+        search_passes: what the search for widths costs where nothing of it is in the cache, in runs of the
+            network for each calibration frame; ``None`` without a search.
         sections: texts that plugins add, by title.
     """
 
@@ -326,6 +350,7 @@ class Report:
     agreement: AgreementReport | None = None
     findings: tuple[Finding, ...] = ()
     steps: tuple[StepReport, ...] = ()
+    goal: GoalReport | None = None
     front: tuple[FrontPoint, ...] = ()
     search_passes: float | None = None
     passes: tuple[PassReport, ...]

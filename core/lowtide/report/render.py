@@ -14,6 +14,8 @@ from lowtide.report.layer_table import LayerTable, badness
 from lowtide.report.model import (
     AgreementReport,
     FrontPoint,
+    GoalReport,
+    InputReport,
     LayerReport,
     OptionReport,
     PassReport,
@@ -21,7 +23,7 @@ from lowtide.report.model import (
     StepReport,
 )
 from lowtide.report.remedies import diagnostics_block, findings_block
-from lowtide.report.terminal import OUTPUT_FIGURES, db, figure, milliseconds, new_table, spaced
+from lowtide.report.terminal import OUTPUT_FIGURES, apart, db, figure, milliseconds, new_table, spaced
 
 WORST = 12
 """Layers that the terminal shows; report.json has all."""
@@ -42,10 +44,12 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
         parts.append(_host(host))
     if report.front:
         parts.append(_front(report.front))
-    if any(layer.width_reason for layer in report.layers):
-        parts.append(_widths([layer for layer in report.layers if layer.width_reason]))
+    places: list[InputReport | LayerReport] = [*report.inputs, *report.layers]
+    wide = [entry for entry in places if entry.width_reason]
+    if wide:
+        parts.append(_widths(wide))
     if report.search_passes is not None:
-        runs = f"the search for widths took {report.search_passes:.1f} runs of the network for each frame"
+        runs = f"the search for widths takes {report.search_passes:.1f} runs of the network for each frame"
         parts.append(Text(runs, style="dim"))
     if report.steps:
         parts.append(_steps(report.steps))
@@ -72,13 +76,23 @@ def _summary(report: Report) -> RenderableType:
     if report.latency_ms is not None:
         rate = f", {1000 / report.latency_ms:,.0f} frames a second" if report.latency_ms > 0 else ""
         grid.add_row("latency", Text(f"{milliseconds(report.latency_ms)} ms estimated{rate}"))
+    if report.goal is not None:
+        style = "green" if report.goal.reached else "red"
+        grid.add_row("goal", Text(goal_text(report.goal, report.latency_ms), style))
     if report.ranges_from:
         grid.add_row("ranges", Text(report.ranges_from))
     if calibration is not None:
         seen = counted(calibration.frames, "frame") + (", random" if calibration.synthetic else "")
-        cached = ", from the cache" if calibration.cached else ""
-        grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}{cached}"))
+        grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}"))
     return Panel(grid, title="lowtide", title_align="left", subtitle=report.lowtide_version)
+
+
+def goal_text(goal: GoalReport, latency_ms: float | None) -> str:
+    """How a network stands to a goal, in one line."""
+    found = f"{goal.figure:.6g} {goal.unit}".rstrip()
+    frames = counted(goal.frames, "frame")
+    verdict = "reached" if goal.reached else "missed"
+    return f"{goal.condition}: {verdict}, {found} on {frames} in {milliseconds(latency_ms)} ms"
 
 
 def _outputs(report: Report) -> RenderableType:
@@ -141,24 +155,27 @@ def _front(front: Sequence[FrontPoint]) -> RenderableType:
     ordered = sorted(front, key=lambda point: (point.latency_ms, point.error_db))
     step = max(1, (len(ordered) - 1) / (WORST - 1))
     spread = {round(index * step) for index in range(WORST)}
+    times = apart([point.latency_ms for point in ordered])
     for index, point in enumerate(ordered):
         if point.chosen or index in spread:
             mark = Text("chosen", style="bold") if point.chosen else Text()
             number = "" if point.number is None else str(point.number)
-            figures = milliseconds(point.latency_ms), f"{'' if point.measured else '~'}{db(point.error_db)}"
+            figures = times[index], f"{'' if point.measured else '~'}{db(point.error_db)}"
             table.add_row(number, mark, Text(point.label), *figures)
     if table.row_count < len(ordered):
         table.add_row("", "", f"and {len(ordered) - table.row_count} more in report.json", "", "")
     return table
 
 
-def _widths(layers: Sequence[LayerReport]) -> RenderableType:
-    table = new_table("in 16 bits", "layer", "why", right=("output", "weights"))
-    for layer in layers[:WORST]:
-        figures = (str(bits) if bits else "-" for bits in (layer.bits, layer.weight_bits))
-        table.add_row(Text(short_name(layer.name)), Text(layer.width_reason), *figures)
-    if len(layers) > WORST:
-        table.add_row(f"and {len(layers) - WORST} more", "report.json has all", "", "")
+def _widths(wide: Sequence[InputReport | LayerReport]) -> RenderableType:
+    """Network inputs and layers, in executable order; the output of an input is the input itself."""
+    table = new_table("in 16 bits", "layer or input", "why", right=("output", "weights"))
+    for entry in wide[:WORST]:
+        weights = entry.weight_bits if isinstance(entry, LayerReport) else None
+        figures = (str(bits) if bits else "-" for bits in (entry.bits, weights))
+        table.add_row(Text(short_name(entry.name)), Text(entry.width_reason), *figures)
+    if len(wide) > WORST:
+        table.add_row(f"and {len(wide) - WORST} more", "report.json has all", "", "")
     return table
 
 
@@ -202,7 +219,11 @@ def _options(options: Iterable[OptionReport]) -> RenderableType:
 
 
 def _times(report: Report) -> RenderableType:
-    stages = ", ".join(f"{stage.stage} {stage.wall:.1f}" for stage in report.times if stage.wall >= 0.05)
+    stages = ", ".join(
+        f"{stage.stage} {stage.wall:.1f}{' from the cache' * stage.cached}"
+        for stage in report.times
+        if stage.wall >= 0.05 or stage.cached
+    )
     total = sum(stage.wall for stage in report.times)
     cpu = sum(stage.cpu for stage in report.times)
     memory = f", at most {report.peak_memory_mb:.0f} MiB of memory" if report.peak_memory_mb else ""

@@ -18,6 +18,9 @@ OUTPUT_FIGURES = ("SQNR dB", "cosine", "largest error")
 GOOD_DB, POOR_DB = 30.0, 15.0
 """Above the first an error seldom matters, below the second it mostly does; for colour only."""
 
+MOST_DIGITS = 7
+"""Latencies that differ in later ones look the same."""
+
 
 def render_measurement(measurement: Measurement) -> RenderableType:
     """The error of every layer, worst isolated first, and of the outputs."""
@@ -77,11 +80,20 @@ def figure(value: float | None, form: str) -> str:
     return "no limit" if math.isinf(value) else format(value, form)
 
 
-def milliseconds(value: float | None) -> str:
-    """A latency with three digits, without powers of ten."""
+def milliseconds(value: float | None, digits: int = 3) -> str:
+    """A latency with so many digits, without powers of ten."""
     if value is None or not 0 < value < 1000:
         return "-" if value is None else f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".") if value >= 1e-4 else "<0.0001"
+    return f"{value:#.{digits}g}".rstrip(".") if value >= 1e-4 else "<0.0001"
+
+
+def apart(values: Sequence[float]) -> list[str]:
+    """Latencies with as many digits, 3 to `MOST_DIGITS`, as tell different ones apart."""
+    for digits in range(3, MOST_DIGITS):
+        shown = [milliseconds(value, digits) for value in values]
+        if len(set(shown)) == len(set(values)):
+            return shown
+    return [milliseconds(value, MOST_DIGITS) for value in values]
 
 
 def db(value: float | None) -> Text:

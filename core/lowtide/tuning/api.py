@@ -22,11 +22,12 @@ from lowtide.data.source import evenly_spread
 from lowtide.errors import DataError, OptionError, counted, nearest
 from lowtide.ir import Graph
 from lowtide.measure import Metric
+from lowtide.measure.gates import check_direction
 from lowtide.narrow import is_mapping, is_sequence
 from lowtide.options import FIELDS, OptionLayer, resolve_options
 from lowtide.plugin import MetricSpec, Registry, discover
 from lowtide.target import Rung, Target, load_target
-from lowtide.tuning.goal import PLACE, Goal, parse_goal
+from lowtide.tuning.goal import ERROR, PLACE, Goal, parse_goal
 from lowtide.tuning.judge import Judge, allowed
 from lowtide.tuning.record import Record, Tried, digest, load_record
 from lowtide.tuning.search import ORIGIN, DeadlineProgress, Search
@@ -121,17 +122,10 @@ def tune(
         KeyboardInterrupt: when the user interrupts; the folder holds the best result so far.
     """
     begin, folder, found = time.monotonic(), Path(output), registry or discover()
-    device = load_target(target, found)
     given = layers_of(options)
-    metrics = [spec.name for spec in found.all(MetricSpec)]
-    wanted = None if goal is None else parse_goal(goal, metrics)
-    _check(device, budget, time_budget)
-    ladder = _ladder(device, given)
     watched = DeadlineProgress(progress or Progress(), None if time_budget is None else begin + time_budget)
-    if isinstance(data, Iterator):
-        data = list(cast(Iterator[object], data))  # every configuration reads it anew
     request = CompileRequest(
-        model=model if isinstance(model, Graph) else Path(model),
+        model=model,
         target=target,
         data=data,
         labels=labels,
@@ -141,10 +135,20 @@ def tune(
         registry=found,
         progress=watched,
     )
+    device = load_target(target, found)
+    metrics = [spec.name for spec in found.all(MetricSpec)]
+    wanted = None if goal is None else parse_goal(goal, metrics)
+    _check(device, budget, time_budget)
+    ladder = _ladder(device, given)
+    if isinstance(data, Iterator):  # every configuration reads it anew
+        request = attrs.evolve(request, data=list(cast(Iterator[object], data)))
     parts = _Parts.of(request, frames)
     request = attrs.evolve(request, options=[*given, OptionLayer(ORIGIN, {FRAMES: parts.learned})])
     wanted = wanted or _default_goal(device, parts, found, metrics)
     metric: type[Metric] = found.load(MetricSpec, wanted.metric)
+    for condition in wanted.conditions:
+        better = "higher" if condition.gate.name == ERROR else metric.better
+        check_direction(condition.gate, better, place=f"{PLACE} {condition}")
     key = _key(parts, device, request, wanted)
     record = None if force else load_record(folder, key)
     check_free(folder, force=force or record is not None)

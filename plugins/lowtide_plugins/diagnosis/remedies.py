@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowtide.diagnosis import DiagnosisView
 from lowtide.options import FIELDS
-from lowtide.precision import precision_classes
+from lowtide.precision import LayerNames, PrecisionClass, precision_classes
 from lowtide.target import check_node
 
 WIDE = 16
@@ -16,10 +16,11 @@ def wider_output(view: DiagnosisView, layer: str) -> str:
     """16 bits for the output of a layer and all that share its width; the host where the device has none."""
     if view.prequantized:
         return recalibrated()
-    members = _class_of(view, view.layers[layer].output.name)
-    if not members or not _may_be_wide(view, members):
-        return _listed("deny_list_layer_name", view, layer)
-    return _listed("output_feature_16bit_names_list", view, layer)
+    group = _class_of(view, view.layers[layer].output.name)
+    if group is None or not _may_be_wide(view, frozenset(group.tensors)):
+        return _denied(view, layer)
+    known = LayerNames.of(view.graph).of_class(group)
+    return _listed("output_feature_16bit_names_list", view, layer if layer in known else known[0])
 
 
 def wider_parameters(view: DiagnosisView, layer: str) -> str:
@@ -27,15 +28,14 @@ def wider_parameters(view: DiagnosisView, layer: str) -> str:
     if view.prequantized:
         return recalibrated()
     if WIDE not in view.target.bits or view.options.strategy not in HEEDING:
-        return _listed("deny_list_layer_name", view, layer)
-    return _listed("params_16bit_names_list", view, layer)
+        return _denied(view, layer)
+    known = LayerNames.of(view.graph).of_parameters(view.layers[layer])
+    return _listed("params_16bit_names_list", view, known)
 
 
-def _class_of(view: DiagnosisView, tensor: str) -> frozenset[str]:
-    for group in precision_classes(view.graph, view.target, view.placement):
-        if tensor in group.tensors:
-            return frozenset(group.tensors)
-    return frozenset()
+def _class_of(view: DiagnosisView, tensor: str) -> PrecisionClass | None:
+    groups = precision_classes(view.graph, view.target, view.placement)
+    return next((group for group in groups if tensor in group.tensors), None)
 
 
 def _may_be_wide(view: DiagnosisView, members: frozenset[str]) -> bool:
@@ -73,6 +73,10 @@ def scale_type(view: DiagnosisView, number: int) -> str | None:
 def recalibrated() -> str:
     """For a network whose codes came with it: new ones from its dequantized weights and the frames."""
     return "recalibrate=data"
+
+
+def _denied(view: DiagnosisView, layer: str) -> str:
+    return _listed("deny_list_layer_name", view, layer)
 
 
 def _listed(field: str, view: DiagnosisView, name: str) -> str:

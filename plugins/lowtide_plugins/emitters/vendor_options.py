@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lowtide.emit import Emitter
-from lowtide.ir import layers
 from lowtide.options import vendor_options
-from lowtide.precision import WIDE, has_parameters
+from lowtide.precision import WIDE, listed, precision_classes
 
 if TYPE_CHECKING:
     from lowtide.compiler.result import CompileResult
@@ -39,7 +38,7 @@ class VendorOptionsEmitter(Emitter):
 
 
 def _widths(result: CompileResult, decided: dict[str, object]) -> dict[str, str]:
-    """The two 16-bit lists by the names of fused layers, which are those of their last tensors.
+    """The two 16-bit lists by names of the model file: for a fused layer that of its last tensor.
 
     Names that hold a separator are left to the vendor's tool as they are: it has no way to quote them.
     """
@@ -47,11 +46,6 @@ def _widths(result: CompileResult, decided: dict[str, object]) -> dict[str, str]
     narrow = result.options.options.tensor_bits
     if narrow == WIDE or WIDE not in {*activations.values(), *weights.values()}:
         return {key: "" for key in (OUTPUTS, PARAMETERS) if key in decided}
-    outputs = [value.name for value in result.graph.inputs if activations.get(value.name) == WIDE]
-    parameters: list[str] = []
-    for layer in layers(result.graph):
-        if any(activations.get(value.name) == WIDE for value in layer.outputs):
-            outputs.append(layer.name)
-        elif weights.get(layer.name) == WIDE and has_parameters(layer):
-            parameters.append(layer.name)
+    classes = precision_classes(result.graph, result.target, result.placement)
+    outputs, parameters = listed(result.plan, result.graph, classes)
     return {OUTPUTS: ", ".join(outputs), PARAMETERS: ", ".join(parameters)}

@@ -61,12 +61,12 @@ class Automatic(PrecisionStrategy):
                 return attrs.evolve(widest, reasons={**everything, **listed.reasons})
         search = Search(problem, costs, oracle, forced)
         try:
-            if number is not None:
-                search.front_point(number, budget)
-            elif problem.goal is not None:
+            if problem.goal is not None:
                 search.for_goal(problem.goal, budget)
-            elif budget is not None:
-                search.under_budget(budget)
+            else:
+                search.under_budget(budget or search.middle)
+            if number is not None:
+                search.front_point(number)
         except KeyboardInterrupt:
             search.best = search.sure
             oracle.interrupted()
@@ -86,7 +86,8 @@ def _needs(problem: PrecisionProblem) -> tuple[Costs, Oracle]:
             place="strategy",
             hint="name the layers in advanced_options:output_feature_16bit_names_list",
         )
-    if problem.budget is None and problem.goal is None and problem.options.front_point is None:
+    wanted = (problem.budget, problem.goal, problem.options.goal, problem.options.front_point)
+    if all(entry is None for entry in wanted):  # without frames a goal is an option alone
         raise OptionError(
             "automatic needs a budget or a goal",
             place="strategy",
@@ -103,7 +104,7 @@ def _needs(problem: PrecisionProblem) -> tuple[Costs, Oracle]:
 def _check_listed(problem: PrecisionProblem, ms: float, budget: Budget) -> None:
     if not budget.holds(ms):
         raise OptionError(
-            f"the layers that are listed take {ms:.4g} ms, the budget is {budget.text}",
+            f"with the listed layers in 16 bits the network takes {ms:.4g} ms, the budget is {budget.text}",
             place=OUTPUTS if problem.options.output_feature_16bit_names_list else PARAMETERS,
             hint="list fewer layers, or raise the budget",
         )

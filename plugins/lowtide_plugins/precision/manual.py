@@ -50,7 +50,7 @@ class Manual(PrecisionStrategy):
                 weights[layer.name] = WIDE if wide or listed else bits
                 if listed and not wide:
                     raised[layer.name] = f"16-bit parameters because {listed} is listed"
-        return PrecisionPlan(activations, weights, raised)
+        return PrecisionPlan(activations, weights, {} if bits == WIDE else raised)
 
 
 def _refuse(lists: Lists) -> None:

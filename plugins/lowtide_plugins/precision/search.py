@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from lowtide.errors import OptionError, QuantizationError, counted
+from lowtide.errors import OptionError, counted
 from lowtide.precision import (
     Budget,
     Costs,
@@ -104,6 +104,9 @@ class Search:
     def under_budget(self, budget: Budget) -> None:
         """Find the best plan under a budget, by measurement of what is finished."""
         self._prepare(budget)
+        self._least_error(budget)
+
+    def _least_error(self, budget: Budget) -> None:
         self._refine(budget)
         rivals = (self.forced, rule_of_thumb(self.problem, self.forced))
         for plan in rivals:
@@ -123,22 +126,17 @@ class Search:
     def for_goal(self, goal: Goal, budget: Budget | None) -> None:
         """Find the fastest plan that meets a goal, among those of a grid and between two of these.
 
-        Raises:
-            QuantizationError: when none does under the budget.
+        Where none of these does, it is the one with the least error under the budget, or 16 bits.
         """
         # What the recipe makes of 8 bits, before it is settled for wider plans.
         if goal.met(goal.figure(self.forced)):
             return
-        self._prepare(budget or self._middle)
+        self._prepare(budget or self.middle)
         ordered = [point for point in self._grid() if budget is None or budget.holds(point.ms)]
         low, high = -1, len(ordered) - 1
-        figure = goal.figure(ordered[high].plan)
-        if not goal.met(figure):
-            raise QuantizationError(
-                f"{goal.text} is out of reach: with {ordered[high].ms:.4g} ms it is {figure:.4g}",
-                place="goal",
-                hint="lower the goal, raise the budget, or choose another recipe: see the accuracy levels",
-            )
+        if not goal.met(goal.figure(ordered[high].plan)):
+            self._closest(goal, budget, ordered[high])
+            return
         while high - low > 1:
             self.sure = self.best = ordered[high].plan
             middle = (low + high) // 2
@@ -149,13 +147,22 @@ class Search:
             self._between(goal, ordered[high - 1].ms, ordered[high].ms)
         self._finish(self.best)
 
-    def front_point(self, number: int, budget: Budget | None) -> None:
-        """Take a point of the front of the same search without this wish, counted from 1.
+    def _closest(self, goal: Goal, budget: Budget | None, widest: Point) -> None:
+        """What a network has to be content with that misses a goal on the grid."""
+        if budget is None:
+            self.sure = self.best = widest.plan
+        else:
+            self._least_error(budget)
+            if goal.met(goal.figure(self.best)):
+                self._between(goal, widest.ms, self.costs.ms(self.best))
+        self._finish(self.best)
+
+    def front_point(self, number: int) -> None:
+        """Take a point of the front that was found, counted from 1.
 
         Raises:
             OptionError: when the front is shorter.
         """
-        self.under_budget(budget or self._middle)
         front = self.front()
         if number > len(front):
             raise OptionError(
@@ -170,7 +177,7 @@ class Search:
         return len(self.choice.names) <= FEW
 
     @property
-    def _middle(self) -> Budget:
+    def middle(self) -> Budget:
         """Between 8 and 16 bits."""
         return Budget((self.costs.narrow_ms + self.costs.ms(widest_plan(self.problem))) / 2, "")
 

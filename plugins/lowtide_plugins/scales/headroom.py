@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import attrs
 
 from lowtide.calibrate import Range
-from lowtide.errors import OptionError
+from lowtide.errors import PassError
 from lowtide.ir import Graph
 from lowtide.passes import Pass, PassContext, PassOutcome
+from lowtide_plugins.passes.checks import at_least
 from lowtide_plugins.passes.facts import reach
 from lowtide_plugins.scales.groups import groups_of, request_of, union
-
-
-def _check_factor(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not 1 <= value < float("inf"):
-        raise OptionError(f"{attribute.name} should be at least 1, found {value}", place="add-headroom")
 
 
 @attrs.frozen(kw_only=True)
@@ -30,21 +27,21 @@ class AddHeadroom(Pass):
     Precondition: the pipeline ``scales``.
 
     Attributes:
-        factor: of both ends of the range.
-
-    Raises:
-        OptionError: on construction, when `factor` is below 1.
+        factor: of both ends of the range, at least 1.
     """
 
     name: ClassVar[str] = "add-headroom"
-    factor: float = attrs.field(default=2.0, validator=_check_factor)
+    factor: float = 2.0
 
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
 
         Raises:
-            PassError: elsewhere than between calibrating and solving.
+            PassError: elsewhere than between calibrating and solving, or for a factor out of its range.
         """
+        at_least(self, factor=1)
+        if math.isinf(self.factor):
+            raise PassError("expected a finite number, found inf", place=f"{self.name}, factor")
         request = request_of(ctx, self.name)
         assert ctx.ranges is not None  # noqa: S101 - request_of checked it
         widened = 0

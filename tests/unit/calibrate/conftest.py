@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lowtide.data import DataSource, Frame
+from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Constant, DType, Graph, TensorType, Value
 from lowtide.ir.shapes import infer_types
 from lowtide.runtime import Session
@@ -21,14 +22,15 @@ FLOAT = TensorType(DType.FLOAT32, None)
 
 @attrs.define
 class SeededSource:
-    """Frames that follow from their numbers alone; `opened` counts how often they were asked for."""
+    """Frames that follow from their numbers alone; `noted` are told of while they are read."""
 
     numbers: tuple[int, ...]
     print: str | None = None
     known: bool = True
     interrupt_at: int | None = None
+    noted: tuple[int, ...] = ()
     change: Callable[[int, NDArray[np.float32]], None] = lambda _number, _array: None
-    opened: int = 0
+    diagnostics: Diagnostics = attrs.field(factory=Diagnostics)
 
     @property
     def count(self) -> int | None:
@@ -38,12 +40,13 @@ class SeededSource:
         return self.print
 
     def frames(self) -> Iterator[Frame]:
-        self.opened += 1
         for position, number in enumerate(self.numbers):
             if position == self.interrupt_at:
                 raise KeyboardInterrupt
             array = np.random.default_rng(number).normal(size=SHAPE).astype(np.float32)
             self.change(number, array)
+            if number in self.noted:
+                self.diagnostics.warning("LT752", f"frame{number}", "every element is 0")
             yield Frame(f"frame{number}", {"x": array})
 
 

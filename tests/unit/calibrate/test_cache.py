@@ -10,6 +10,7 @@ import pytest
 from lowtide.calibrate import Collected, StatisticsCache, collect
 from lowtide.calibrate.collect import CHUNK
 from lowtide.diagnostics import Diagnostics
+from lowtide.errors import PluginError
 from lowtide.ir import Constant, Graph
 from lowtide_plugins.calibrators.histogram import Histogram
 from lowtide_plugins.calibrators.moving_average import MovingAverageExtremes
@@ -70,6 +71,17 @@ def test_fresh_and_cached_runs_give_the_same_bits_and_the_cached_one_runs_nothin
     assert not list(bench.diagnostics)
 
 
+def test_what_was_noted_of_frames_is_told_again_when_their_statistics_come_from_the_cache(
+    bench: Bench,
+) -> None:
+    first, second = Diagnostics(), Diagnostics()
+    bench.collect(noted=(3, CHUNK + 1), diagnostics=first)
+    again = bench.collect(noted=(3, CHUNK + 1), diagnostics=second)
+    assert again.cached_frames == FRAMES
+    assert [note.place for note in first] == ["frame3", f"frame{CHUNK + 1}"]
+    assert list(second) == list(first)
+
+
 def test_an_interrupted_run_resumes_behind_its_last_finished_chunk(bench: Bench, runs: list[int]) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.collect(interrupt_at=CHUNK + 20)
@@ -121,6 +133,31 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(bench: Bench, tmp_
 def test_data_without_a_fingerprint_is_not_cached(network: Graph, source_of: Any, tmp_path: Path) -> None:
     collect(network, source_of(2), [], cache=StatisticsCache(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ("save", ZeroDivisionError("by 0"), "failed with ZeroDivisionError: by 0"),
+        ("save", None, "failed with TypeError: save should return arrays of numbers by name, found None"),
+        ("load", ZeroDivisionError("by 0"), "failed with ZeroDivisionError: by 0"),
+    ],
+)
+def test_a_statistic_that_fails_to_save_or_load_is_named_with_the_tensor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception | None, message: str
+) -> None:
+    def fail(*_: object) -> object:
+        if error is not None:
+            raise error
+        return {"state": None}
+
+    if method == "load":
+        bench.collect()
+    monkeypatch.setattr(Histogram, method, fail)
+    with pytest.raises(PluginError) as caught:
+        bench.collect()
+    assert caught.value.message == message
+    assert caught.value.place == f"the statistic histogram of {Histogram.__module__}, tensor x"
 
 
 def test_nothing_temporary_is_left_behind(bench: Bench) -> None:

@@ -71,7 +71,15 @@ class FailingToMerge(Total):
         raise ZeroDivisionError("by 0")
 
 
-@pytest.mark.parametrize("kind", [Failing, FailingToMerge])
+class FailingToBegin(Total):
+    """Fails when it is made."""
+
+    def __init__(self, info: TensorInfo) -> None:
+        super().__init__(info)
+        raise ZeroDivisionError("by 0")
+
+
+@pytest.mark.parametrize("kind", [FailingToBegin, Failing, FailingToMerge])
 def test_a_statistic_that_fails_is_named_with_the_tensor(
     network: Graph, source_of: Any, kind: type[Statistic]
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
 from typing import Any, cast
 
 import attrs
@@ -223,23 +222,48 @@ def test_progress_counts_every_frame_up_to_the_total() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feeds", "words"),
+    ("frame", "words"),
     [
         ({}, ("image", "no array")),
         ({"picture": image()}, ("picture", "image")),
-        ({"image": image()[0]}, ("image", "[1, 1, 16, 16]", "[1, 16, 16]")),
-        ({"image": image().astype(np.float64)}, ("image", "float32", "float64")),
         ({"image": [[1, 2]]}, ("image", "[1, 2]")),
+        ({"image": np.full_like(image(), np.nan)}, ("image", "NaN")),
+        (3, ("image", "[1, 1, 16, 16]")),
     ],
 )
 @pytest.mark.parametrize("mode", ["float", "qdq"])
-def test_feeds_that_do_not_fit_are_named(
-    result: CompileResult, feeds: Mapping[str, object], words: tuple[str, ...], mode: Any
+def test_frames_that_do_not_fit_are_named(
+    result: CompileResult, frame: object, words: tuple[str, ...], mode: Any
 ) -> None:
     with pytest.raises(DataError) as caught:
-        result.run(feeds, mode=mode)
+        result.run(frame, mode=mode)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_frame_is_run_as_calibration_data_gives_it(result: CompileResult) -> None:
+    expected = result.run({"image": image()})["logits"]
+    for frame in (image(), image()[0], {"image": image()[0].astype(np.float64)}):
+        np.testing.assert_array_equal(result.run(frame)["logits"], expected)
+
+
+def test_a_result_is_shown_in_a_line(result: CompileResult) -> None:
+    assert re.fullmatch(r"<CompileResult of \S+ for am68a: \d+ layers; logits [\d.]+ dB>", repr(result))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"model": 3}, "model: expected the path of a model file or a lowtide.Graph, found int"),
+        ({"target": None}, "target: expected the name of a device, found NoneType"),
+        ({"preprocess": {"resize": 28}}, "preprocess: expected a lowtide.Preprocess, found dict"),
+        ({"cache": "folder"}, "cache: expected a lowtide.calibrate.StatisticsCache, found str"),
+    ],
+)
+@pytest.mark.parametrize("entry", [lowtide.compile, lowtide.tune])
+def test_arguments_of_another_type_are_named(entry: Any, wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(words)):
+        entry(**{"model": MODEL, "target": "am68a", "data": str(CALIBRATION), "registry": REGISTRY} | wrong)
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones(result: CompileResult) -> None:

@@ -116,6 +116,12 @@ def test_16_bit_activations_bring_16_bit_weights_of_the_same_codes(models: Model
     assert rounded(results(result, frames), in_runtime(models("a16w8"), frames), result.graph).max() < 4
 
 
+def test_options_about_widths_that_a_network_with_codes_does_not_take_are_told_of(models: Models) -> None:
+    result = compiled(models("u8s8"), data=False, budget_ms=3, params_16bit_names_list="a")
+    assert told(result, "LT867") == ["budget_ms", "advanced_options:params_16bit_names_list"]
+    assert not told(compiled(models("u8s8"), data=False), "LT867")
+
+
 def test_frames_change_nothing_in_a_network_that_has_all_scales(models: Models) -> None:
     first, second = compiled(models("u8s8")), compiled(models("u8s8"), data=False)
     assert print_graph(first.graph) == print_graph(second.graph)

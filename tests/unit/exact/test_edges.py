@@ -54,6 +54,31 @@ return %y
     np.testing.assert_array_equal(dequantize(fed[1]["y"], QuantParams(quant.dtype, 1.5, 1)), plain["y"])
 
 
+@pytest.mark.parametrize("arithmetic", ["shift", "multiplier", "float32", "tflite"])
+@pytest.mark.parametrize(
+    "call", ["MatMul(%a, %b)", "Max(%a, %b)", "Min(%a, %b)", "Div(%a, %b)", "Softmax(%a) {axis = -1}"]
+)
+def test_numbers_at_an_input_are_rounded_to_its_codes_before_anything_reads_them(
+    call: str, arithmetic: str
+) -> None:
+    graph = network(f"""
+input %a: float32[1, 4, 4] ~ int8(scale=0.5, zero=-3)
+input %b: float32[1, 4, 4] ~ uint8(scale=0.25, zero=7)
+%y: float32[1, 4, 4] ~ int8(scale=0.125) = {call}
+return %y
+""")
+    generator = np.random.default_rng(8)
+    feeds = {name: generator.uniform(0.3, 9, (1, 4, 4)).astype(np.float32) for name in "ab"}
+    codes = {
+        "a": (np.rint(feeds["a"] / 0.5) - 3).astype(np.int8),
+        "b": (np.rint(feeds["b"] / 0.25) + 7).astype(np.uint8),
+    }
+    profile = find_profile(arithmetic)
+    _, plain = ExactSession(graph, profile, codes=["y"]).run_codes(feeds)
+    _, fed = ExactSession(graph, profile, codes=["y"], fed={"a", "b"}).run_codes(codes)
+    np.testing.assert_array_equal(plain["y"], fed["y"])
+
+
 @pytest.mark.parametrize("arithmetic", ["shift", "multiplier"])
 def test_wide_sums_are_within_one_code_of_real_numbers(arithmetic: str) -> None:
     graph = network("""

@@ -122,6 +122,29 @@ def test_a_float_compile_says_which_options_mean_nothing() -> None:
     assert note("accuracy_level", tensor_bits=8, accuracy_level=0) == ""
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("advanced_options:mixed_precision_factor", 1.2),
+        ("budget_ms", 3),
+        ("goal", "sqnr>=30"),
+        ("front_point", 2),
+        ("search_frames", 4),
+        ("advanced_options:output_feature_16bit_names_list", "a"),
+        ("advanced_options:params_16bit_names_list", "a"),
+    ],
+)
+def test_options_about_widths_say_that_a_float_compile_has_none(option: str, value: object) -> None:
+    assert note(option, **{option: value, "tensor_bits": 32}) == (
+        "without effect: tensor_bits 32 leaves the network in float"
+    )
+
+
+def test_frames_for_a_search_that_nothing_asks_for_say_so() -> None:
+    assert "without effect" in note("search_frames", search_frames=4)
+    assert note("search_frames", search_frames=4, budget_ms=3) == ""
+
+
 def test_the_level_names_what_overrides_it() -> None:
     assert note("accuracy_level", accuracy_level=1, calibrator="minmax") == "calibrator chooses the ranges"
     both = note("accuracy_level", accuracy_level=1, calibrator="minmax", weights="")

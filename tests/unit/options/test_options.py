@@ -125,6 +125,18 @@ def test_a_factor_that_allows_nothing_or_is_a_slip_is_refused(factor: float) -> 
         resolve({"mixed_precision_factor": factor})
 
 
+@pytest.mark.parametrize("milliseconds", [0, -2])
+def test_a_budget_that_is_no_time_is_refused_by_one_rule(milliseconds: float) -> None:
+    with pytest.raises(OptionError, match=f"budget_ms .*expected milliseconds above 0, found {milliseconds}"):
+        resolve({"budget_ms": milliseconds})
+
+
+@pytest.mark.parametrize("option", ["budget_ms", "search_frames", "prequantized_model", "tensor_bits"])
+def test_an_empty_value_is_no_number(option: str) -> None:
+    with pytest.raises(OptionError, match=f"{option} .*expected .*, found ''"):
+        resolve({option: ""})
+
+
 def test_a_factor_of_minus_one_is_none() -> None:
     assert resolve({"mixed_precision_factor": -1}).chosen_strategy == "uniform"
 
@@ -141,10 +153,8 @@ def test_a_budget_a_goal_or_a_point_of_the_front_asks_for_the_automatic_strategy
         resolve({**options, "tensor_bits": 16})
 
 
-@pytest.mark.parametrize(
-    "options", [{"mixed_precision_factor": 1.2, "budget_ms": 3}, {"goal": "sqnr>=30", "front_point": 2}]
-)
-def test_two_ways_to_choose_the_same_are_refused(options: dict[str, Any]) -> None:
+def test_two_budgets_are_refused() -> None:
+    options = {"mixed_precision_factor": 1.2, "budget_ms": 3}
     with pytest.raises(OptionError, match="give one of them"):
         resolve(options)
 

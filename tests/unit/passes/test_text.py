@@ -9,7 +9,16 @@ import pytest
 
 from lowtide.errors import PipelineError, UnknownNameError
 from lowtide.ir import Graph
-from lowtide.passes import Pass, PassContext, PassOutcome, option_types, parse_pipeline, print_pipeline
+from lowtide.passes import (
+    Pass,
+    PassContext,
+    PassOutcome,
+    option_types,
+    parse_pipeline,
+    print_pass,
+    print_pipeline,
+)
+from lowtide.passes.text import option_defaults
 from lowtide.plugin import PassSpec, Provider, Registry
 from strategies import Everything
 
@@ -58,7 +67,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
         ("everything{limit=no}", 18, "expected int or none, found 'no'"),
         ("everything{count}", 12, "expected int, found 'true'"),
         ('everything{label="\\q"}', 18, "is no string"),
-        ("strict", 1, "strict does not take these options"),
+        ("strict", 1, "strict needs the option times"),
         ("everything,strict{times=0}", 12, "times should be positive"),
     ],
 )
@@ -105,3 +114,28 @@ def test_the_types_of_options_are_those_of_the_fields() -> None:
     assert kinds["limit"] == (int, type(None))
     assert kinds["flag"] == (bool,)
     assert "name" not in kinds
+
+
+@attrs.frozen(kw_only=True)
+class Derived(Everything):
+    """Has an option without a default, one that follows from another, and a field that is no option."""
+
+    needed: int
+    half: float = attrs.field(default=attrs.Factory(lambda made: made.needed / 2, takes_self=True))
+    square: float = attrs.field(init=False, default=attrs.Factory(lambda made: made.half**2, takes_self=True))
+
+
+def test_a_field_that_nobody_can_set_is_no_option() -> None:
+    assert {"needed", "half"} < option_types(Derived).keys()
+    assert "square" not in option_types(Derived)
+    assert print_pass(Derived(needed=4)) == "everything{needed=4 half=2.0}"
+
+
+def test_defaults_are_those_that_can_be_written() -> None:
+    defaults = option_defaults(Derived)
+    assert "needed" not in defaults
+    assert {name: defaults[name] for name in ("flag", "limit", "half")} == {
+        "flag": "false",
+        "limit": "none",
+        "half": "(computed)",
+    }

@@ -113,6 +113,14 @@ def test_two_plugins_with_the_same_name_are_both_named_with_their_versions(insta
     assert "--disable-plugin two" in message
 
 
+def test_who_takes_a_name_that_comes_with_lowtide_is_the_one_to_disable(install: Install) -> None:
+    install("taking")
+    with pytest.raises(PluginConflictError) as caught:
+        discover()
+    assert "(calibrators) and fake-taking 1 (a-taking) both provide" in caught.value.message
+    assert caught.value.hint == "uninstall fake-taking or use --disable-plugin a-taking"
+
+
 def test_a_disabled_plugin_is_not_imported_and_its_conflict_is_gone(install: Install) -> None:
     install("clash", "broken")
     registry = discover(disabled=["two", "broken"], strict=True)

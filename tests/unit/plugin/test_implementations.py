@@ -20,8 +20,10 @@ from lowtide.plugin import (
     Registry,
     Spec,
     StatisticSpec,
+    StrategySpec,
     plugin_code,
 )
+from lowtide.precision import PrecisionPlan, PrecisionProblem, PrecisionStrategy
 
 ACME = Provider("acme", "1", "acme")
 
@@ -53,6 +55,29 @@ def load(monkeypatch: pytest.MonkeyPatch, kind: type[Spec], name: str, found: ob
 
 def with_class(base: type, **facts: object) -> type:
     return attrs.frozen(kw_only=True)(type("Part", (base,), facts))
+
+
+@attrs.frozen(kw_only=True)
+class Narrow(PrecisionStrategy):
+    """A strategy without faults."""
+
+    name: ClassVar[str] = "narrow"
+
+    def plan(self, problem: PrecisionProblem) -> PrecisionPlan:
+        return problem.uniform(8)
+
+
+@pytest.mark.parametrize("uses", ["goal", ("budget",), ["goal"], None])
+def test_a_strategy_uses_options_about_widths_by_their_names(
+    monkeypatch: pytest.MonkeyPatch, uses: object
+) -> None:
+    monkeypatch.setitem(sys.modules, "acme_parts", cast(Any, SimpleNamespace(Part=Narrow)))
+    spec = StrategySpec(
+        name="narrow", summary="8 bits", implementation="acme_parts:Part", uses=cast(tuple[str, ...], uses)
+    )
+    with pytest.raises(PluginError, match=r"strategy narrow: uses .* among .*budget_ms, goal, .*; found"):
+        spec.load()
+    assert attrs.evolve(spec, uses=("goal",)).load() is Narrow
 
 
 @pytest.mark.parametrize("wants", ["extremes", "array"])
@@ -118,6 +143,44 @@ def test_a_command_is_a_click_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(monkeypatch, CommandSpec, "join", command) is command
     with pytest.raises(PluginError, match=r"acme_parts:Part should be a click\.Command, found <built-in"):
         load(monkeypatch, CommandSpec, "join", print)
+
+
+def test_who_provides_a_part_is_said_once_where_its_module_asks_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = Registry()
+    for name, module in (("outer", "acme_outer"), ("lost", "acme_nowhere")):
+        registry.add(CalibratorSpec(name=name, summary="", implementation=f"{module}:Part"), ACME)
+
+    class Asking:
+        def __getattr__(self, attribute: str) -> object:
+            return registry.load(CalibratorSpec, "lost")
+
+    monkeypatch.setitem(sys.modules, "acme_outer", cast(Any, Asking()))
+    with pytest.raises(PluginError) as caught:
+        registry.load(CalibratorSpec, "outer")
+    assert str(caught.value).splitlines() == [
+        "LT301 calibrator lost: acme_nowhere:Part cannot be loaded: No module named 'acme_nowhere'",
+        "  provided by acme 1 (acme)",
+    ]
+
+
+def test_what_the_code_of_a_plugin_prints_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with plugin_code("the metric x"):
+        print("inside")
+        with plugin_code("the metric y"):
+            print("further inside")
+    print("outside")
+    assert capsys.readouterr() == ("outside\n", "inside\nfurther inside\n")
+
+
+def test_plugins_that_end_in_another_order_than_they_began_leave_standard_output_alone() -> None:
+    before, first, second = sys.stdout, plugin_code("the metric x"), plugin_code("the metric y")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert sys.stdout is before
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("by 0"), SystemExit(3), OSError("disk full")])

@@ -53,6 +53,61 @@ def test_names_and_aliases_of_targets_share_one_space(first: TargetSpec, second:
     assert registry.all(TargetSpec) == (first,)
 
 
+def conflict(first: Provider, second: Provider, *others: Provider) -> str:
+    registry = Registry(providers=[first, *others])
+    registry.add(target("one"), first)
+    with pytest.raises(PluginConflictError) as caught:
+        registry.add(target("one"), second)
+    return caught.value.hint
+
+
+def test_a_conflict_advises_to_do_without_the_newcomer() -> None:
+    assert conflict(ACME, OTHER) == "uninstall other or use --disable-plugin other"
+
+
+@pytest.mark.parametrize("others", [(), (ACME,)])
+def test_a_plugin_whose_entry_point_has_the_name_of_another_is_not_to_be_disabled(
+    others: tuple[Provider, ...],
+) -> None:
+    first = Provider("first", "1", "first") if others else ACME
+    assert conflict(first, Provider("other", "2", "acme"), *others) == "uninstall other"
+
+
+@pytest.mark.parametrize("second", [target("one"), target("two", "one")])
+def test_a_plugin_that_lists_a_name_twice_is_told_so(second: TargetSpec) -> None:
+    registry = Registry()
+    registry.add(target("one"), ACME)
+    with pytest.raises(PluginError) as caught:
+        registry.add(second, ACME)
+    assert not isinstance(caught.value, PluginConflictError)
+    assert str(caught.value) == ("LT301 acme 1 (acme): lists the target 'one' twice (leave one of them out)")
+
+
+def test_a_hook_that_does_not_exist_comes_with_the_nearest_names() -> None:
+    class Plugin:
+        @hookimpl
+        def lowtide_register_calibratos(self) -> list[object]:
+            return []
+
+    with pytest.raises(PluginError) as caught:
+        Registry().add_plugin(Plugin(), ACME)
+    assert str(caught.value).startswith(
+        "LT301 acme 1 (acme): there is no hook lowtide_register_calibratos "
+        "(did you mean lowtide_register_calibrators"
+    )
+
+
+def test_a_hook_that_may_be_missing_is_no_mistake() -> None:
+    class Plugin:
+        @hookimpl(optionalhook=True)
+        def lowtide_register_tomorrow(self) -> list[object]:
+            return []
+
+    registry = Registry()
+    registry.add_plugin(Plugin(), ACME)
+    assert registry.providers == [ACME]
+
+
 def test_different_kinds_may_have_the_same_name() -> None:
     registry = Registry()
     calibrator = CalibratorSpec(name="best", summary="", implementation="acme:A")

@@ -157,6 +157,11 @@ def test_a_command_that_is_none_a_wrong_suffix_and_a_wrong_name_are_found(parts:
     command = CommandSpec(name="acme", summary="a command", implementation="os.path:join")
     with pytest.raises(PluginError, match=r"should be a click\.Command"):
         check_plugin(plugin("lowtide_register_commands", command))
+    taken = CommandSpec(
+        name="run", summary="a command", implementation="lowtide_plugins.demo.command:command"
+    )
+    with pytest.raises(PluginError, match="lowtide has a command of this name"):
+        check_plugin(plugin("lowtide_register_commands", taken))
     calibrator = CalibratorSpec(
         name="other",
         summary="a calibrator",
@@ -429,7 +434,7 @@ def device(folder: Path, text: str) -> Registry:
         (
             'recipes = { "1" = ["use calibrator minmax", "try weights no-such-pass"] }',
             UnknownNameError,
-            r"(?s)no-such.*in target acme-device: recipes\.1",
+            r"(?s)no-such.*in stage weights of target acme-device: recipes\.1",
         ),
         ('recipes = { "1" = ["use calibrator no-such"] }', UnknownNameError, r"(?s)no-such.*recipes\.1"),
         ('recipes = { "1" = ["perhaps calibrator minmax"] }', OptionError, r"recipes\.1: expected use, try"),

@@ -10,10 +10,10 @@ import pytest
 import lowtide
 from lowtide.errors import OptionError
 from lowtide.ir import parse_graph
-from lowtide.options import CompileOptions
+from lowtide.options import CompileOptions, OptionLayer, parse_assignment, resolve_options
 from lowtide.plugin import discover
 from lowtide.plugin.strategy_check import problems
-from lowtide.precision import read_lists
+from lowtide.precision import check_used, read_lists
 from support import CALIBRATION, MODEL
 
 REGISTRY = discover()
@@ -115,6 +115,34 @@ def test_layers_without_parameters_have_none_to_raise() -> None:
         compiled(**{PARAMETERS: "head/pool"})
 
 
-def test_a_strategy_that_is_named_wins() -> None:
-    result = compiled(**{OUTPUTS: "stem", "strategy": "uniform"})
-    assert set(widths(result).values()) <= {(8, 8), (8, None)}
+@pytest.mark.parametrize(
+    ("strategy", "option", "value", "taken_back"),
+    [
+        ("uniform", OUTPUTS, "stem", "output_feature_16bit_names_list=none"),
+        ("uniform", PARAMETERS, "stem", "params_16bit_names_list=none"),
+        ("uniform", "mixed_precision_factor", 1.2, "mixed_precision_factor=-1"),
+        ("uniform", "search_frames", 4, "search_frames=none"),
+        ("manual", "mixed_precision_factor", 1.2, "mixed_precision_factor=-1"),
+        ("manual", "budget_ms", 3, "budget_ms=none"),
+        ("manual", "goal", "sqnr>=30", "goal=none"),
+        ("manual", "front_point", 2, "front_point=none"),
+    ],
+)
+def test_an_option_that_the_named_strategy_does_not_use_is_refused(
+    strategy: str, option: str, value: object, taken_back: str
+) -> None:
+    message = rf"{option} \(Python\) and strategy \(Python\): the strategy {strategy} of .* does not use this"
+    with pytest.raises(OptionError, match=message) as raised:
+        compiled("am68a", strategy=strategy, **{option: value})
+    assert f"--set {taken_back} takes back" in raised.value.hint
+    file = OptionLayer("file", {option: value})
+    key, nothing = parse_assignment(taken_back)
+    check_used(resolve_options([file, OptionLayer("--set", {key: nothing, "strategy": strategy})]), REGISTRY)
+
+
+def test_a_network_with_16_bits_everywhere_gives_no_layer_them_because_it_is_listed() -> None:
+    result = compiled(tensor_bits=16, output_feature_16bit_names_list="stem")
+    assert {bits for bits, _ in widths(result).values()} == {16}
+    assert not any(layer.width_reason for layer in result.report.layers)
+    (note,) = [option.note for option in result.report.options if option.name.endswith(OUTPUTS)]
+    assert note == "without effect: tensor_bits 16 gives all layers 16 bits"

@@ -119,7 +119,7 @@ FULL = Report(
         ),
     ),
     calibration=CalibrationReport(
-        data="frames/", frames=100, array_frames=64, synthetic=True, calibrator="minmax of acme", cached=True
+        data="frames/", frames=100, array_frames=64, synthetic=True, calibrator="minmax of acme"
     ),
     measured_frames=8,
     latency_ms=1.25,
@@ -173,7 +173,11 @@ FULL = Report(
             Severity.WARNING, "LT755", "random:100", "the data is random", "give real frames with --data"
         ),
     ),
-    times=(StageTime(stage="import", wall=0.5, cpu=0.25), StageTime(stage="place", wall=0.01, cpu=0.01)),
+    times=(
+        StageTime(stage="import", wall=0.5, cpu=0.25),
+        StageTime(stage="place", wall=0.01, cpu=0.01),
+        StageTime(stage="collect", wall=0.02, cpu=0.01, cached=True),
+    ),
     peak_memory_mb=321.5,
     sections={"a [section]": "first line\nan [unclosed tag"},
 )

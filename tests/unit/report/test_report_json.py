@@ -25,7 +25,7 @@ def strict(text: str) -> dict[str, object]:
 
 def test_the_document_has_every_field_under_a_schema_version() -> None:
     found = strict(report_json(FULL))
-    assert found["schema_version"] == SCHEMA_VERSION == 1
+    assert found["schema_version"] == SCHEMA_VERSION == 2
     assert list(found) == [field.name for field in attrs.fields(Report)]
 
 

@@ -10,8 +10,8 @@ from rich.console import Console, RenderableType
 
 from lowtide.measure import ErrorSum, LayerError, Measurement
 from lowtide.report import Report, render_measurement, render_report
-from lowtide.report.model import FrontPoint
-from lowtide.report.terminal import milliseconds
+from lowtide.report.model import FrontPoint, GoalReport
+from lowtide.report.terminal import apart, milliseconds
 from unit.report.reports import FULL, LAYERS, LONG
 
 STORED = Path(__file__).parent / "data"
@@ -109,6 +109,35 @@ def test_infinite_and_undefined_figures_have_words() -> None:
 )
 def test_latencies_have_three_digits_and_no_powers_of_ten(value: float | None, text: str) -> None:
     assert milliseconds(value) == text
+
+
+def test_latencies_have_more_digits_where_three_make_different_ones_equal() -> None:
+    assert apart([1.0, 2.0]) == ["1.00", "2.00"]
+    assert apart([1.0163, 1.0189, 1.0163]) == ["1.016", "1.019", "1.016"]
+    assert apart([1.0, 1.0 + 1e-12]) == ["1.000000", "1.000000"]
+
+
+def test_points_of_the_front_are_told_apart_by_their_latency() -> None:
+    front = [
+        FrontPoint(latency_ms=ms, error_db=db, label="x", chosen=False)
+        for ms, db in ((1.0163, 30.0), (1.0189, 31.0))
+    ]
+    text = rendered(render_report(attrs.evolve(FULL, front=tuple(front))))
+    assert re.search(r"x +1\.016 +~30\.0\n.*x +1\.019 +~31\.0", text)
+
+
+def test_a_goal_stands_at_the_top_with_what_was_held_against_it() -> None:
+    goal = GoalReport(condition="sqnr>=30", reached=False, figure=28.125, unit="dB", frames=1)
+    text = rendered(render_report(attrs.evolve(FULL, goal=goal, latency_ms=1.5)))
+    assert re.search(r"goal +sqnr>=30: missed, 28\.125 dB on 1 frame in 1\.50 ms", text)
+    assert "goal" not in rendered(render_report(FULL)).partition("outputs against")[0]
+
+
+def test_an_input_in_16_bits_stands_beside_the_layers_that_have_them() -> None:
+    inputs = (attrs.evolve(FULL.inputs[0], bits=16, width_reason="16 bit because image is listed"),)
+    text = rendered(render_report(attrs.evolve(FULL, inputs=inputs)), 120)
+    table = text.partition("in 16 bits\n")[2]
+    assert re.search(r"image +16 bit because image is listed +16 +-\n", table)
 
 
 def test_a_report_without_layers() -> None:

@@ -15,7 +15,7 @@ from lowtide.calibrate import Range
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import input_specs, session_of
 from lowtide.data import DataSource, open_data
-from lowtide.errors import OptionError, PassError
+from lowtide.errors import PassError
 from lowtide.ir import Graph, QuantParams, Value, layers, parse_graph
 from lowtide.passes import Pass, PassContext, parse_pipeline
 from lowtide.plugin import PassSpec, discover
@@ -288,9 +288,13 @@ def test_headroom_ends_at_what_a_clip_or_a_sigmoid_lets_through() -> None:
     assert wide.ranges["c"].min == 4 * plain.ranges["c"].min
 
 
-def test_a_factor_below_one_is_no_headroom() -> None:
-    with pytest.raises(OptionError, match=r"add-headroom: factor should be at least 1, found 0\.5"):
-        parse_pipeline("add-headroom{factor=0.5}", REGISTRY)
+@pytest.mark.parametrize(
+    ("factor", "words"), [("0.5", "at least 1, found 0.5"), ("inf", "a finite number, found inf")]
+)
+def test_what_is_no_factor_of_headroom_is_refused_as_other_passes_do(factor: str, words: str) -> None:
+    (item,) = parse_pipeline(f"add-headroom{{factor={factor}}}", REGISTRY)
+    with pytest.raises(PassError, match=f"add-headroom, factor: expected {words}"):
+        item.run(parse_graph(CLIPPED), PassContext())
 
 
 @pytest.mark.parametrize(

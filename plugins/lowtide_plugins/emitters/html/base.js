@@ -58,7 +58,12 @@ function figure(value, digits = 4) {
 
 const count = (value, one, many = `${one}s`) => `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
 const share = (part, whole) => `${figure((100 * part) / whole, 3)} %`;
-const millis = (value) => (Number.isNaN(number(value)) ? "–" : `${figure(value, 3)} ms`);
+const millis = (value, digits = 3) => (Number.isNaN(number(value)) ? "–" : `${figure(value, digits)} ms`);
+
+/** How many digits tell different latencies apart. */
+const digitsApart = (values) =>
+  [3, 4, 5, 6].find((digits) => new Set(values.map((value) => millis(value, digits))).size === new Set(values).size) ?? 7;
+
 const span = (pair) => (pair ? `${figure(pair[0], 3)} to ${figure(pair[1], 3)}` : "–");
 
 function dbText(value) {

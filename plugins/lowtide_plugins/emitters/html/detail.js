@@ -44,7 +44,7 @@ function openInput(input) {
     el("header", null,
       el("div", null, el("h2", { id: "detail-title" }, nameText(input.name)), el("p", { class: "quiet" }, `network input ${report.model.inputs[input.name] ?? ""}`)),
       el("div", { class: "buttons" }, closeButton())),
-    facts(["codes", codesText(input)], ["calibrated range", input.range && span(input.range)], ["codes span", input.clip && span(input.clip)]),
+    facts(["codes", codesText(input)], ["width", input.width_reason || null], ["calibrated range", input.range && span(input.range)], ["codes span", input.clip && span(input.clip)]),
     histogramPart(input),
   );
 }

@@ -146,9 +146,25 @@ function weightsSection() {
   );
 }
 
+/** What has 16 bits and why, network inputs first. */
+function wideTable() {
+  const wide = [...report.inputs, ...layers].filter((entry) => entry.width_reason);
+  if (!wide.length) return null;
+  const bits = (value) => (value ? String(value) : "–");
+  return el("details", null, el("summary", null, `${wide.length} in 16 bits`), plainTable(
+    ["layer or input", "why", ">output", ">weights"],
+    wide.map((entry) => ["operator" in entry ? link(entry) : inputLink(entry), entry.width_reason, bits(entry.bits), bits(entry.weight_bits)]),
+  ));
+}
+
 function frontSection() {
+  if (!report.front.length) {
+    const table = wideTable();
+    if (table) section("front", "Mixed precision", table);
+    return;
+  }
   const front = [...report.front].sort((a, b) => a.latency_ms - b.latency_ms || number(a.error_db) - number(b.error_db));
-  if (!front.length) return;
+  const digits = digitsApart(front.map((point) => point.latency_ms));
   const room = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
@@ -164,7 +180,7 @@ function frontSection() {
     });
     root.append(svg("path", { class: "line-front", d: path(finite.map((point) => [toX(point.latency_ms), toY(number(point.error_db))])) }));
     for (const point of finite) {
-      const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms)], [point.measured ? "SQNR" : "SQNR in emulation", db(number(point.error_db))]];
+      const rows = [["point", point.number ? String(point.number) : null], ["latency", millis(point.latency_ms, digits)], [point.measured ? "SQNR" : "SQNR in emulation", db(number(point.error_db))]];
       const place = { cx: toX(point.latency_ms), cy: toY(number(point.error_db)) };
       if (point.chosen) {
         const right = place.cx > width * 0.65;
@@ -186,9 +202,10 @@ function frontSection() {
     "Mixed precision",
     el("p", { class: "quiet" }, "Every point is an assignment of widths: what it costs against what it keeps, measured on the finished network, or, where it is hollow, in an emulation."),
     finite.length ? chart : null,
+    wideTable(),
     el("details", null, el("summary", null, count(front.length, "assignment")), plainTable(
       ["point", "", "in 16 bits", ">latency", ">SQNR dB"],
-      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms), (point.measured ? "" : "~") + db(number(point.error_db))]),
+      front.map((point) => [point.number ?? "", point.chosen ? el("span", { class: "badge kept" }, "chosen") : "", point.label, millis(point.latency_ms, digits), [point.measured ? "" : "~", db(number(point.error_db))]]),
     )),
   );
 }

@@ -102,6 +102,14 @@ function agreement(found) {
   );
 }
 
+/** How the network stands to what mixed precision was to reach. */
+function goal(found) {
+  const text = `${figure(found.figure, 6)} ${found.unit}`.trim();
+  const verdict = found.reached ? "reached" : "missed";
+  return el("span", { class: found.reached ? "good" : "poor" },
+    `${found.condition}: ${verdict}, ${text} on ${count(found.frames, "frame")} in ${millis(report.latency_ms)}`);
+}
+
 function summarySection() {
   const { model, device, calibration } = report;
   const made = section(
@@ -114,6 +122,7 @@ function summarySection() {
       ["inputs", typed(model.inputs)],
       ["outputs", typed(model.outputs)],
       ["device", `${device.name} (${device.title}), scale type ${device.scale_type}, ${device.scale_rule}`],
+      ["goal", report.goal && goal(report.goal)],
       ["ranges", report.ranges_from],
       ["calibration", calibration && `${calibration.calibrator}; ${calibration.data}: ${count(calibration.frames, "frame")}${calibration.synthetic ? ", random" : ""}`],
       ["SHA-256", model.digest && el("code", { class: "digest" }, model.digest)],
