@@ -61,6 +61,28 @@ def test_an_unknown_target_suggests_near_names(run: Run) -> None:
     refused(compile_with(run, target="am68"), "am68a")
 
 
+def test_only_devices_that_can_be_selected_are_suggested(run: Run) -> None:
+    for name in ("zzz", "tidl-25"):
+        outcome = compile_with(run, target=name)
+        refused(outcome, "known: am62a, am67a" if name == "zzz" else "known: am62a, ")
+        assert "tidl," not in outcome.err
+        assert "tidl-256" not in outcome.err
+
+
+def test_a_key_that_is_set_twice_shows_what_it_overrides(run: Run) -> None:
+    twice = ("--set", "seed=1", "--set", "tensor_bits=8", "--set", "seed=2")
+    found = {option["option"]: option for option in run("options", *twice, "--json").json["options"]}
+    assert (found["seed"]["value"], found["tensor_bits"]["value"]) == (2, 8)
+    assert found["seed"]["overridden"] == [{"value": 1, "from": "--set"}]
+    shapes = ("--set", "input_shapes.a=1x2", "--set", "input_shapes.b=3")
+    (both,) = run("options", *shapes, "--json").json["options"]
+    assert (both["value"], both["overridden"]) == ({"a": [1, 2], "b": [3]}, [])
+
+
+def test_passes_run_on_the_text_form_and_say_so_of_a_model_file(run: Run) -> None:
+    refused(run("opt", MODEL, "--passes", "prune"), "text form of a graph, such as graph.ir", "LT401")
+
+
 def test_an_unknown_calibrator_suggests_near_names(run: Run) -> None:
     refused(compile_with(run, "--calibrator", "min-max"), "minmax")
 

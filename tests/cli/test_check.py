@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import lowtide
 from lowtide.errors import OptionError
@@ -21,6 +24,18 @@ def listed(
     outcome = run("check", MODEL, "--target", target, "--set", f"{option}={names}", "--json", *more)
     assert "Traceback" not in outcome.err
     return outcome.status, outcome.json["lists"]
+
+
+def test_weights_that_stop_a_compile_stop_a_check(run: Run) -> None:
+    model = onnx.load(MODEL)
+    weights = next(entry for entry in model.graph.initializer if len(entry.dims) == 4)
+    spoilt = numpy_helper.to_array(weights).copy()
+    spoilt.flat[3] = np.nan
+    weights.CopyFrom(numpy_helper.from_array(spoilt, weights.name))
+    onnx.save(model, "nan.onnx")
+    outcome = run("check", "nan.onnx", "--target", "am68a")
+    assert outcome.status == 2
+    assert f"{weights.name}: the weights hold NaN or infinity" in outcome.err
 
 
 @pytest.mark.parametrize(

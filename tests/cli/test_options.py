@@ -87,6 +87,11 @@ def test_nothing_given_prints_every_option(run: Run) -> None:
     assert "without effect" not in run("options", "--set", "seed=1").out
     assert "calibrator" in run("options", "--set", "seed=1", "--all").out
     assert "calibrator" not in run("options", "--set", "seed=1").out
+    assert [entry["option"] for entry in run("options", "--set", "seed=1", "--json").json["options"]] == [
+        "seed"
+    ]
+    everything = run("options", "--set", "seed=1", "--all", "--json").json["options"]
+    assert len(everything) == len(outcome.json["options"])
 
 
 def test_what_overrode_what_is_shown(run: Run, configuration: dict[str, Any]) -> None:
@@ -106,6 +111,29 @@ def test_the_device_brings_its_defaults_and_its_limits(run: Run, configuration: 
     assert "no compile: " in run("options", "--target", "tda4vm", "--set", "quantization_scale_type=4").out
     arguments = ("options", "--target", "tda4vm", "--set", "budget_ms=3", "--set", "strategy=uniform")
     assert "the strategy uniform" in " ".join(run(*arguments).out.partition("no compile: ")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("max_num_subgraphs=17", "takes 1 to 16 subgraphs, found 17"),
+        ("num_cores=8", "am68a has 1 core, found 8"),
+        ("quant_params_proto_path=missing/made.prototxt", "there is no folder missing"),
+        ("tensor_bits=16", ""),
+    ],
+)
+def test_what_a_compile_refuses_is_told_without_a_model(run: Run, assignment: str, problem: str) -> None:
+    arguments = ("--target", "am68a", "--set", assignment)
+    problems = run("options", *arguments, "--json").json["problems"]
+    assert [problem in found for found in problems] == [True] * bool(problem)
+    outcome = run("compile", MODEL, *arguments, "--data", CALIBRATION)
+    assert (outcome.status, problem in outcome.err) == ((2, True) if problem else (0, True)), outcome.err
+
+
+def test_what_has_no_effect_on_the_device_is_told_without_a_model(run: Run) -> None:
+    clip = ("--target", "am68a", "--set", "bias_clipping=1", "--json")
+    (option,) = run("options", *clip).json["options"]
+    assert option["note"] == "without effect: biases of am68a have 32 bits"
 
 
 def test_one_document_holds_all_that_is_printed(run: Run, configuration: dict[str, Any]) -> None:

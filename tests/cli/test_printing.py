@@ -66,6 +66,41 @@ def test_a_pass_shows_its_options_with_their_defaults(run: Run) -> None:
     assert re.search(r"^ {4}leading: ", text, re.MULTILINE)
 
 
+def test_the_document_of_a_device_holds_what_the_tables_show(run: Run) -> None:
+    (found,) = run("targets", "tda4vm", "--json").json
+    device = found["device"]
+    assert (device["default_scale_type"], device["cores"], device["max_subgraphs"]) == (1, 1, 16)
+    assert device["scale_rules"]["1"]["weight_scale"] == "power-of-two"
+    assert "neither zero points" in device["refused_scale_types"]["4"]
+    conv = device["operators"]["Conv"]
+    assert (conv["layer_type"], conv["kind"]) == ("TIDL_ConvolutionLayer", "mac")
+    assert "stride_h == stride_w" in [condition["require"] for condition in conv["constraints"]]
+    assert "tda4vm" in run("targets", "tidl", "--json").json[0]["extended_by"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("passes", "equalize"), {"option": "limit", "type": "float", "default": 256.0}),
+        (("passes", "fold-batch-norm"), {"option": "leading", "type": "bool", "default": True}),
+        (("calibrators", "percentile"), {"option": "shrink", "type": "float", "default": 0.01}),
+    ],
+)
+def test_the_document_of_what_has_options_holds_types_and_defaults(
+    run: Run, arguments: tuple[str, str], option: dict[str, object]
+) -> None:
+    (found,) = run(*arguments, "--json").json
+    assert {**option, "required": False} in found["options"]
+
+
+@pytest.mark.parametrize("listing", [*LISTINGS[:-1], "diagnoses"])
+def test_everything_that_is_listed_has_a_document(run: Run, listing: str) -> None:
+    for row in run(listing, "--json").json:
+        (found,) = run(listing, row["name"], "--json").json
+        assert set(row) < set(found)
+        assert {key: found[key] for key in row} == row
+
+
 def test_paragraphs_of_a_description_wrap_at_the_width_of_the_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

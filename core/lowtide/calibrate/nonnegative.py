@@ -62,7 +62,9 @@ def _is_nonnegative(node: Node, known: set[Value]) -> bool:
     if node.op in ALWAYS:
         return True
     if node.op == "Clip":
-        low = node.operand(1)
+        low, high = node.operand(1), node.operand(2)
+        if high is not None and not _holds(high, known):  # it wins where the limits are swapped
+            return False
         return _holds(node.operand(0), known) or (low is not None and low.is_constant and _holds(low, known))
     if node.op in COMBINES:
         return all(_holds(value, known) for value in node.inputs)

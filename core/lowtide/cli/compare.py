@@ -10,7 +10,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lowtide.cli.context import stdout
-from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    data_options,
+    frames_for,
+    given_options,
+    option_options,
+    preprocess_of,
+    progress_bars,
+)
 from lowtide.compiler.output import load_output
 from lowtide.compiler.run import MODES, Mode
 from lowtide.compiler.vectors import LayerDifference, compare_vectors
@@ -56,7 +63,7 @@ def command(
         return _compare_traces(folder, traces, as_json=as_json)
     saved = load_output(folder)
     given = given_options(options_file, assignments)
-    source = frames_for(saved.reference, data, frames, labels, given.preprocess)
+    source = frames_for(saved.reference, data, frames, labels, preprocess_of(saved, given))
     with progress_bars() as progress:
         progress.stage("compare")
         if mode == "exact":

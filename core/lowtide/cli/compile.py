@@ -14,21 +14,25 @@ from lowtide.cli import INTERRUPTED
 from lowtide.cli.context import registry_of, stderr, stdout
 from lowtide.cli.gates import GATE_MISSED, check_possible, gates_of, judge, metric_names, require_option
 from lowtide.cli.shared import (
-    BarProgress,
     cache_options,
     data_options,
     given_options,
     option_options,
+    print_diagnostics,
     progress_bars,
     resumable,
 )
-from lowtide.compiler.api import compile as compile_model
+from lowtide.compiler.api import compile_request
 from lowtide.compiler.output import check_free
+from lowtide.compiler.progress import Progress
+from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import input_specs, session_of
-from lowtide.data import Preprocess, open_data
+from lowtide.compiler.stages import Compilation
+from lowtide.data import open_data
+from lowtide.diagnostics import Diagnostics
 from lowtide.ir import Graph, print_graph
-from lowtide.measure import evaluate
+from lowtide.measure import Metric, evaluate, require_label
 from lowtide.measure.gates import FIGURES, Gate
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
@@ -108,31 +112,25 @@ def command(
         "goal": goal,
     }
     set_by_flag = {key: value for key, value in flags.items() if value is not None}
+    request = CompileRequest(
+        model=model,
+        target=target,
+        data=data,
+        frames=frames,
+        labels=labels,
+        options=[*given.layers, *_layer(set_by_flag)],
+        preprocess=given.preprocess,
+        cache=cache,
+        registry=registry_of(ctx),
+        after_pass=_print_after if print_after else None,
+    )
     kept = "finished statistics are kept, the same command goes on from there" if cache else ""
     with progress_bars() as progress, resumable(kept):
-        result = compile_model(
-            model,
-            target=target,
-            data=data,
-            frames=frames,
-            labels=labels,
-            options=[*given.layers, *_layer(set_by_flag)],
-            preprocess=given.preprocess,
-            cache=cache,
-            registry=registry_of(ctx),
-            progress=progress,
-            after_pass=_print_after if print_after else None,
-        )
+        request = attrs.evolve(request, progress=progress)
+        metrics = _metrics(gates, request)
+        result = compile_request(request)
         result.save(output, force=force)
-        figures = _figures(
-            result,
-            gates,
-            data=data,
-            frames=frames,
-            labels=labels,
-            preprocess=given.preprocess,
-            progress=progress,
-        )
+        figures = _figures(result, gates, metrics, request)
     show(result, as_json=as_json)
     stderr().print(f"written to {output}", style="green", markup=False, highlight=False)
     return _status(result, judge(gates, figures))
@@ -152,30 +150,44 @@ def _status(result: CompileResult, judged: int) -> int:
     return status
 
 
+def _metrics(gates: Sequence[Gate], request: CompileRequest) -> list[type[Metric]]:
+    """The metrics that gates name.
+
+    Raises:
+        DataError: when one needs labels that the frames do not have.
+    """
+    names = metric_names(gates, request.registry, beside=FIGURES)
+    metrics: list[type[Metric]] = [request.registry.load(MetricSpec, name) for name in names]
+    if any(metric.needs_labels for metric in metrics):
+        request.progress.stage("labels")
+        c = Compilation.begin(attrs.evolve(request, progress=Progress(), after_pass=None))
+        c.import_model()
+        c.prepare()
+        c.open_frames()
+        for frame in c.source.frames() if c.source is not None else ():
+            for metric in metrics:
+                require_label(metric, frame)
+    return metrics
+
+
 def _figures(
-    result: CompileResult,
-    gates: Sequence[Gate],
-    *,
-    data: object,
-    frames: int | None,
-    labels: str | None,
-    preprocess: Preprocess | None,
-    progress: BarProgress,
+    result: CompileResult, gates: Sequence[Gate], metrics: Sequence[type[Metric]], request: CompileRequest
 ) -> dict[str, float | None]:
     """What the gates look at: figures of the report, and metrics on the frames of the compile."""
     report = attrs.asdict(result.report)
     figures = {gate.name: FIGURES[gate.name](report) for gate in gates if gate.name in FIGURES}
-    names = metric_names(gates, result.registry, beside=FIGURES)
-    if names:
-        source = open_data(data, input_specs(result.reference), preprocess=preprocess, labels=labels)
-        count = frames or result.options.options.calibration_frames
+    if metrics:
+        preprocess, labels = request.preprocess, request.labels
+        source = open_data(request.data, input_specs(result.reference), preprocess=preprocess, labels=labels)
+        count = request.frames or result.options.options.calibration_frames
         source = source if count is None else source.select(count)
-        progress.stage("evaluate")
+        # The report has what is known when frames are opened.
+        source = attrs.evolve(source, diagnostics=Diagnostics())
+        request.progress.stage("evaluate")
         fixed = session_of(result.graph, "exact", result.device)
-        metrics = [result.registry.load(MetricSpec, name) for name in names]
-        found = evaluate(
-            result.reference, fixed, source, metrics, registry=result.registry, progress=progress.advance
-        )
+        advance = request.progress.advance
+        found = evaluate(result.reference, fixed, source, metrics, registry=result.registry, progress=advance)
+        click.get_current_context().call_on_close(lambda: print_diagnostics(source.diagnostics))
         figures |= {name: pair[1] for name, pair in found.figures.items()}
     return figures
 

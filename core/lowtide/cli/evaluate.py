@@ -12,7 +12,14 @@ from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.gates import gates_of, judge, metric_names, require_option
-from lowtide.cli.shared import data_options, frames_for, given_options, option_options, progress_bars
+from lowtide.cli.shared import (
+    data_options,
+    frames_for,
+    given_options,
+    option_options,
+    preprocess_of,
+    progress_bars,
+)
 from lowtide.compiler.output import SavedOutput, load_output
 from lowtide.compiler.run import MODES, Mode, session_of
 from lowtide.errors import OptionError, counted
@@ -70,7 +77,7 @@ def command(
     saved = load_output(folder)
     figures = _reported(saved, [gate for gate in gates if gate.name not in names])
     given = given_options(options_file, assignments)
-    source = frames_for(saved.reference, data, frames, labels, given.preprocess)
+    source = frames_for(saved.reference, data, frames, labels, preprocess_of(saved, given))
     metrics: list[type[Metric]] = [registry.load(MetricSpec, name) for name in names]
     with progress_bars() as progress:
         progress.stage("evaluate")

@@ -35,6 +35,8 @@ def command(
 ) -> None:
     """Show the tensors of a model or of an output folder: types, ranges, scales, constants."""
     if source.is_dir():
+        if options_file is not None or assignments:
+            raise click.UsageError("an output folder has its own options: leave --options and --set out")
         graph = load_output(source).graph
     else:
         options = resolve_options(given_options(options_file, assignments).layers).options

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.prose import reflow
-from lowtide.diagnosis import Diagnosis
+from lowtide.diagnosis import Cause, Diagnosis
 from lowtide.passes.text import option_defaults, option_types, print_types, written
 from lowtide.plugin import (
     SPEC_KINDS,
@@ -27,6 +27,7 @@ from lowtide.plugin import (
     StrategySpec,
     TargetSpec,
 )
+from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, spaced
 from lowtide.target import Target, list_targets, load_target
 
@@ -43,7 +44,8 @@ def _listing(command: str, kind: type[Spec], help_: str) -> click.Command:
         registry = registry_of(ctx)
         specs = registry.all(kind) if name is None else (registry.get(kind, name),)
         if as_json:
-            click.echo(json.dumps([_row(registry, spec) for spec in specs], indent=1))
+            extra = {} if name is None else _extra(registry, specs[0])
+            click.echo(json_text([{**_row(registry, spec), **extra} for spec in specs]), nl=False)
         elif name is None:
             hidden = _abstract(registry) if kind is TargetSpec else frozenset[str]()
             stdout().print(_table(registry, specs, hidden))
@@ -90,10 +92,36 @@ def _details(registry: Registry, spec: Spec) -> RenderableType:
         if isinstance(spec, CONFIGURED):
             parts.append(_options(found))
         if isinstance(spec, DiagnosisSpec):
-            parts.append(_causes(registry, spec.name))
+            parts.append(_table_of_causes(_causes(registry, spec.name)))
         if isinstance(spec, StrategySpec):
             parts.append(Text(f"uses {', '.join(spec.uses) or 'no option about widths but tensor_bits'}"))
     return spaced(parts)
+
+
+def _extra(registry: Registry, spec: Spec) -> dict[str, object]:
+    """What the description of one contribution says beyond its row."""
+    if isinstance(spec, TargetSpec):
+        if spec.name in _abstract(registry):
+            return {"extended_by": _heirs(registry, spec.name)}
+        return {"device": attrs.asdict(load_target(spec.name, registry))}
+    found = registry.load(type(spec), spec.name)
+    extra: dict[str, object] = {"documentation": introspection.getdoc(found) or ""}
+    if isinstance(spec, CONFIGURED):
+        fields, defaults = attrs.fields_dict(found), option_defaults(found)
+        extra["options"] = [
+            {
+                "option": written(field),
+                "type": print_types(types),
+                "required": field not in defaults,
+                "default": fields[field].default if field in defaults else None,
+            }
+            for field, types in option_types(found).items()
+        ]
+    if isinstance(spec, DiagnosisSpec):
+        extra["causes"] = [attrs.asdict(cause) for cause in _causes(registry, spec.name)]
+    if isinstance(spec, StrategySpec):
+        extra["uses"] = spec.uses
+    return extra
 
 
 def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
@@ -105,10 +133,14 @@ def _options(found: type[attrs.AttrsInstance]) -> RenderableType:
     return table if table.row_count else Text("no options")
 
 
-def _causes(registry: Registry, name: str) -> Table:
+def _causes(registry: Registry, name: str) -> tuple[Cause, ...]:
     kind: type[Diagnosis] = registry.load(DiagnosisSpec, name)
+    return kind.causes
+
+
+def _table_of_causes(causes: tuple[Cause, ...]) -> Table:
     table = new_table("causes", "code", "cause", "named when")
-    for cause in kind.causes:
+    for cause in causes:
         table.add_row(*map(Text, (cause.code, cause.text, cause.threshold)))
     return table
 
@@ -120,10 +152,14 @@ def _abstract(registry: Registry) -> frozenset[str]:
 
 def _device(registry: Registry, name: str) -> RenderableType:
     if name in _abstract(registry):
-        heirs = [target.name for target in list_targets(registry) if target.extends == name]
-        return Text(f"to be extended, not to be compiled for; extended by {', '.join(heirs) or 'none'}")
+        heirs = ", ".join(_heirs(registry, name))
+        return Text(f"to be extended, not to be compiled for; extended by {heirs or 'none'}")
     target = load_target(name, registry)
     return spaced([Text(target.title, style="bold"), _rules(target), *_operators(target)])
+
+
+def _heirs(registry: Registry, name: str) -> list[str]:
+    return [target.name for target in list_targets(registry) if target.extends == name]
 
 
 def _rules(target: Target) -> RenderableType:

@@ -23,7 +23,13 @@ def command(ctx: click.Context, file: Path, passes: str, *, print_after: bool) -
     """Run passes on the text form of a graph and print the result."""
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            "is no text; expected the text form of a graph, such as graph.ir of an output folder",
+            place=str(file),
+            hint="a compile writes it beside model.onnx",
+        ) from error
+    except OSError as error:
         raise ModelError(f"cannot be read: {error}", place=str(file)) from error
     graph = parse_graph(text)
     registry = registry_of(ctx)

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import GivenOptions, given_options, option_options
+from lowtide.compiler.device_options import impossible, with_device_notes
 from lowtide.data import preprocess_in_words
-from lowtide.errors import LowtideError, OptionError
+from lowtide.errors import OptionError
 from lowtide.narrow import is_sequence
 from lowtide.options import (
-    FLOAT_BITS,
     Effect,
     EffectiveOption,
     LoadedOptions,
@@ -28,11 +28,9 @@ from lowtide.options import (
     resolve_options,
     written,
 )
-from lowtide.plugin import Registry
-from lowtide.precision import check_used
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table
-from lowtide.target import Target, load_target, scale_rule
+from lowtide.target import Target, load_target
 
 NAMES_IN_A_ROW = 3
 MODEL_TYPES = {
@@ -83,31 +81,21 @@ def command(
     device = None if named is None else load_target(named, registry)
     defaults = [] if device is None else [OptionLayer(f"device {device.name}", dict(device.option_defaults))]
     resolved = resolve_options([*defaults, *given.layers])
-    problems = () if device is None else tuple(_problems(device, resolved, registry))
+    problems: tuple[str, ...] = ()
+    if device is not None:
+        problems = tuple(str(error) for error in impossible(resolved, device, registry))
+        # Where nothing can be compiled, nothing is without effect.
+        resolved = resolved if problems else with_device_notes(resolved, device, registry)
     listing = Listing(given, resolved, device, problems)
+    everything = everything or not given.layers
     if as_json:
-        click.echo(json_text(_plain(listing)), nl=False)
+        click.echo(json_text(_plain(listing, everything=everything)), nl=False)
         return
-    for number, part in enumerate(_parts(listing, everything=everything or not given.layers)):
+    for number, part in enumerate(_parts(listing, everything=everything)):
         if number:
             stdout().print()
         # Only tables are fitted to the terminal: names of layers are copied from here.
         stdout().print(part, soft_wrap=isinstance(part, Text))
-
-
-def _problems(device: Target, resolved: ResolvedOptions, registry: Registry) -> Iterator[str]:
-    options = resolved.options
-    bits, scale_type = options.tensor_bits, options.quantization_scale_type
-    if bits != FLOAT_BITS and bits not in device.bits:
-        yield f"{device.name} has {device.bits} bits, found {bits}"
-    try:
-        scale_rule(device, device.default_scale_type if scale_type is None else scale_type)
-    except LowtideError as error:
-        yield str(error)
-    try:
-        check_used(resolved, registry)
-    except LowtideError as error:
-        yield str(error)
 
 
 def _parts(listing: Listing, *, everything: bool) -> Iterator[RenderableType]:
@@ -131,13 +119,18 @@ def _table(listing: Listing, *, everything: bool) -> Table:
         "" if loaded is None else f", file: {loaded.file.name}"
     )
     table = new_table(title, "option", "value", "from", "note")
-    for option in resolved.effective:
-        if everything or option.origin != "default" or option.note:
-            overrode = "".join(f", overrides {_shown(value)} ({place})" for place, value in option.overridden)
-            note = option.note or _effect(option)
-            row = (option.key, _shown(option.value), option.origin + overrode, note)
-            table.add_row(*(Text(text.replace(file, "file"), style=_style(option)) for text in row))
+    for option in _rows(resolved, everything=everything):
+        overrode = "".join(f", overrides {_shown(value)} ({place})" for place, value in option.overridden)
+        note = option.note or _effect(option)
+        row = (option.key, _shown(option.value), option.origin + overrode, note)
+        table.add_row(*(Text(text.replace(file, "file"), style=_style(option)) for text in row))
     return table
+
+
+def _rows(resolved: ResolvedOptions, *, everything: bool) -> list[EffectiveOption]:
+    return [
+        option for option in resolved.effective if everything or option.origin != "default" or option.note
+    ]
 
 
 def _effect(option: EffectiveOption) -> str:
@@ -205,7 +198,7 @@ def _model_file(loaded: LoadedOptions) -> str | None:
     return None if found is None else str(found)
 
 
-def _plain(listing: Listing) -> dict[str, object]:
+def _plain(listing: Listing, *, everything: bool) -> dict[str, object]:
     loaded, chosen = listing.given.loaded, listing.given.preprocess
     return {
         "options": [
@@ -218,7 +211,7 @@ def _plain(listing: Listing) -> dict[str, object]:
                 "effect": str(option.effect),
                 "note": option.note,
             }
-            for option in listing.resolved.effective
+            for option in _rows(listing.resolved, everything=everything)
         ],
         "duplicates": {
             option.key: repeated

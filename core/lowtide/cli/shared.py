@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,16 +22,21 @@ from rich.progress import Progress as Bars
 
 from lowtide.calibrate import StatisticsCache
 from lowtide.cli.context import stderr
+from lowtide.compiler.output import SavedOutput
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.run import input_specs, preprocess_for
 from lowtide.data import DataSource, Preprocess, open_data
-from lowtide.diagnostics import Diagnostics
+from lowtide.diagnostics import Diagnostic, Diagnostics
 from lowtide.errors import OptionError, UnknownNameError
 from lowtide.ir import Graph
 from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
-from lowtide.plugin import Registry, TargetSpec
+from lowtide.plugin import Registry
+from lowtide.target import find_target
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PREPROCESSING = frozenset({"input_mean", "input_scale", "input_optimization"})
+"""Options that decide how images become arrays, besides the ``preprocess`` block."""
 
 
 def data_options(command: F) -> F:
@@ -133,7 +138,7 @@ class GivenOptions:
         if self.loaded is None or self.loaded.target is None:
             return None
         try:
-            return registry.get(TargetSpec, self.loaded.target).name
+            return find_target(self.loaded.target, registry).name
         except UnknownNameError as error:
             place = f"{self.loaded.file}, session.target_device"
             raise OptionError(
@@ -155,10 +160,37 @@ def given_options(options_file: Path | None, assignments: Sequence[str]) -> Give
         layers.append(loaded.layer)
         if loaded.preprocess:
             preprocess = Preprocess.from_mapping(loaded.preprocess, place=str(options_file))
-    if assignments:
-        layers.append(OptionLayer("--set", dict(parse_assignment(text) for text in assignments)))
+    layers += _assigned(assignments)
     options = resolve_options(layers).options
     return GivenOptions(tuple(layers), preprocess_for(options, preprocess), loaded)
+
+
+def preprocess_of(saved: SavedOutput, given: GivenOptions) -> Preprocess | None:
+    """How images become arrays for an output folder: as given, else as in its compile.
+
+    Raises:
+        OptionError: for an option that has no effect there and is not what the folder was compiled with.
+    """
+    compiled = saved.manifest["options"]
+    for option in resolve_options(given.layers).effective:
+        key, before = option.key, compiled.get(option.key)
+        if option.origin != "default" and key not in PREPROCESSING and before != str(option.value):
+            raise OptionError(
+                f"has no effect on an output folder: {saved.folder} was compiled with {before}",
+                place=f"{option.origin}: {key}={option.value}",
+                hint="leave it out, or compile with it",
+            )
+    return saved.preprocess if given.preprocess is None else given.preprocess
+
+
+def _assigned(assignments: Sequence[str]) -> list[OptionLayer]:
+    """Assignments as layers: a key that is set again begins another, which overrides the one before."""
+    found: list[dict[str, Any]] = []
+    for key, value in map(parse_assignment, assignments):
+        if not found or key in found[-1]:
+            found.append({})
+        found[-1][key] = value
+    return [OptionLayer("--set", values) for values in found]
 
 
 def frames_for(
@@ -175,14 +207,15 @@ def frames_for(
     if data is None:
         raise click.UsageError("--data is needed: frames to run")
     diagnostics = Diagnostics()
-    click.get_current_context().call_on_close(lambda: _print_diagnostics(diagnostics))
+    click.get_current_context().call_on_close(lambda: print_diagnostics(diagnostics))
     source = open_data(
         data, input_specs(graph), preprocess=preprocess, labels=labels, diagnostics=diagnostics
     )
     return source if frames is None else source.select(frames)
 
 
-def _print_diagnostics(diagnostics: Diagnostics) -> None:
+def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
+    """Print findings on standard error."""
     for found in diagnostics:
         remedy = f" ({found.hint})" if found.hint else ""
         text = f"{found.severity}: {found.code} {found.place}: {found.message}{remedy}"

@@ -24,6 +24,7 @@ from lowtide.cli.shared import (
     data_options,
     given_options,
     option_options,
+    print_diagnostics,
     progress_bars,
     resumable,
 )
@@ -115,6 +116,7 @@ def command(
         click.echo(json_text(_document(found)), nl=False)
     else:
         stdout().print(render_tuning(found))
+    print_diagnostics(found.notes)
     stderr().print(
         f"written to {output}; what was tried is in {output / FOLDER}",
         style="green",

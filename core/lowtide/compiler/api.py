@@ -12,6 +12,7 @@ from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.result import CompileResult
+from lowtide.compiler.run import preprocess_for
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
@@ -107,6 +108,7 @@ def compile_request(request: CompileRequest) -> CompileResult:
         interrupted=compilation.interrupted,
         report=build_report(compilation, digests),
         registry=request.registry,
+        preprocess=preprocess_for(compilation.options, request.preprocess),
     )
     request.registry.notify("lowtide_compile_finished", result=result)
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from lowtide.compiler.floats import read_encodings
+from lowtide.compiler.floats import check_weights, read_encodings
 from lowtide.compiler.latency import estimate_codes
 from lowtide.compiler.prequantized import examine
 from lowtide.compiler.request import CompileRequest
@@ -115,6 +115,7 @@ def _latency(checked: Preflight) -> LatencyTable | None:
 def _float(checked: Preflight) -> Preflight:
     """Lists, widths and what has to be calibrated."""
     c = checked.compilation
+    check_weights(c)
     c.encodings = read_encodings(c)
     values = quantized_values(c.graph, c.target, c.placement)
     problem = ask(c)

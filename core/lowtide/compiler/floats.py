@@ -38,7 +38,7 @@ def quantize_float(c: Compilation) -> None:
         QuantizationError: for weights that are not finite, or when what is known beforehand does not fit the
             network or the device.
     """
-    _check_weights(c)
+    check_weights(c)
     c.encodings = read_encodings(c)
     values = [value.name for value in quantized_values(c.graph, c.target, c.placement)]
     known = {name: c.encodings.ranges[name] for name in values if name in c.encodings.ranges}
@@ -161,8 +161,12 @@ def read_encodings(c: Compilation) -> Encodings:
     return merge(found)
 
 
-def _check_weights(c: Compilation) -> None:
-    """Find weights that nothing can quantize before frames run into them, who would get the blame."""
+def check_weights(c: Compilation) -> None:
+    """Find weights that nothing can quantize before frames run into them, who would get the blame.
+
+    Raises:
+        QuantizationError: naming weights that hold NaN or infinity.
+    """
     for node in c.graph:
         operands = mac_operands(node)
         for value in () if operands is None else (operands.weights, operands.bias):

@@ -17,6 +17,7 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import Device
+from lowtide.data import Preprocess
 from lowtide.emit import Emitter
 from lowtide.errors import OutputError, PluginError
 from lowtide.exact import find_profile
@@ -123,6 +124,7 @@ def _emit(result: CompileResult, folder: Path) -> None:
         "outputs": {name: _digest(folder / name) for name in sorted(written)},
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "options": {option.key: str(option.value) for option in result.options.effective},
+        "preprocess": None if result.preprocess is None else result.preprocess.as_mapping(),
         "arithmetic": result.device.profile.name,
         "pipelines": dict(result.pipelines),
         "times": [attrs.asdict(stage) for stage in result.report.times],
@@ -184,6 +186,12 @@ class SavedOutput:
     conditioned: Graph
     manifest: Mapping[str, Any]
     report: Mapping[str, Any]
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How images became arrays in the compile; ``None`` where nothing was said about that."""
+        block = self.manifest.get("preprocess")
+        return None if block is None else Preprocess.from_mapping(block, place=str(self.folder / MANIFEST))
 
     @property
     def device(self) -> Device:

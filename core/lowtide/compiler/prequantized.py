@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowtide.calibrate import Range
 from lowtide.compiler.calibration import calibrate_tensors, improve_weights
 from lowtide.compiler.floats import read_encodings
-from lowtide.errors import UnsupportedByTargetError, UnsupportedModelError, short_name
+from lowtide.errors import OptionError, UnsupportedByTargetError, UnsupportedModelError, short_name
 from lowtide.ir import Graph, layers
-from lowtide.options import CompileOptions
+from lowtide.options import FIELDS, CompileOptions
 from lowtide.precision import PrecisionPlan, asked_widths, precision_classes
 from lowtide.quantize.codes import quantized_activations
 from lowtide.quantize.findings import Finding, Legal
@@ -60,6 +61,34 @@ def quantized_already(graph: Graph, options: CompileOptions) -> bool:
             hint="leave the option out to keep the codes, or use --set recalibrate=data to make new ones",
         )
     return bool(found)
+
+
+def check_scale_type(c: Compilation, prescribed: int | None) -> None:
+    """Refuse scales of TFLite where no TFLite file brings them: the vendor's tools read them there.
+
+    Args:
+        c: the compilation, which knows whether the network has codes.
+        prescribed: the number that the format of the model prescribes.
+
+    Raises:
+        OptionError: saying what the network is instead.
+    """
+    option = FIELDS["quantization_scale_type"].key
+    if c.options.quantization_scale_type != TFLITE or c.is_float or not c.target.vendor_layers:
+        return
+    if not c.prequantized:
+        found = "the network has no codes"
+    elif c.options.recalibrate == "data":
+        found = "recalibrate=data makes others"
+    elif isinstance(c.request.model, Path) and prescribed != TFLITE:
+        found = f"{c.request.model.name} is no such file"
+    else:
+        return
+    raise OptionError(
+        f"scale type {TFLITE} keeps the codes of an integer TFLite file, and {found}",
+        place=f"{option}={TFLITE}",
+        hint=f"leave the option out; the default of {c.target.name} is {c.target.default_scale_type}",
+    )
 
 
 def choose_rule(c: Compilation, prescribed: int | None) -> tuple[int, ScaleRule]:

@@ -9,7 +9,7 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.compiler.run import Device, Mode, execute, input_specs
-from lowtide.data import open_data
+from lowtide.data import Preprocess, open_data
 from lowtide.errors import counted
 from lowtide.ir import Array, Graph
 from lowtide.options import ResolvedOptions
@@ -34,6 +34,7 @@ class CompileResult:
         device: how the device rounds, and what runs on the host.
         interrupted: whether the user stopped the search for widths; it has the best so far.
         report: everything that there is to tell; printing it with rich shows the terminal report.
+        preprocess: how images became arrays; ``None`` where nothing was said about that.
     """
 
     graph: Graph
@@ -50,6 +51,7 @@ class CompileResult:
     interrupted: bool
     report: Report
     registry: Registry
+    preprocess: Preprocess | None = None
 
     def __repr__(self) -> str:
         outputs = ", ".join(f"{entry.name} {entry.sqnr_db:.1f} dB" for entry in self.report.outputs)

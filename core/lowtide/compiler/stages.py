@@ -7,10 +7,17 @@ from collections.abc import Sequence
 import attrs
 
 from lowtide.calibrate import Collected, Range
+from lowtide.compiler.device_options import impossible, scale_type, with_device_notes
 from lowtide.compiler.diagnose import diagnose
 from lowtide.compiler.floats import quantize_float
 from lowtide.compiler.goal import read_goal
-from lowtide.compiler.prequantized import choose_rule, keep_codes, note_kept_widths, quantized_already
+from lowtide.compiler.prequantized import (
+    check_scale_type,
+    choose_rule,
+    keep_codes,
+    note_kept_widths,
+    quantized_already,
+)
 from lowtide.compiler.progress import Clock
 from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.run import Device, input_specs, preprocess_for
@@ -32,7 +39,7 @@ from lowtide.measure import (
 )
 from lowtide.options import FLOAT_BITS, CompileOptions, OptionLayer, ResolvedOptions, resolve_options
 from lowtide.passes import PassContext, PassRun, parse_pipeline, print_pipeline, run_pipeline
-from lowtide.precision import PrecisionPlan, check_used
+from lowtide.precision import PrecisionPlan
 from lowtide.quantize.codes import quantized_activations, remove_codes
 from lowtide.quantize.solve import SolveRequest
 from lowtide.report.model import Finding, GoalReport
@@ -105,17 +112,15 @@ class Compilation:
         target = load_target(request.target, request.registry)
         defaults = OptionLayer(f"device {target.name}", dict(target.option_defaults))
         resolved = resolve_options([defaults, *request.options])
-        chosen = resolved.options.quantization_scale_type
-        number = target.default_scale_type if chosen is None else chosen
-        rule = scale_rule(target, number)
+        for reason in impossible(resolved, target, request.registry):
+            raise reason
         if resolved.options.arithmetic is not None:
             find_profile(resolved.options.arithmetic)
         if resolved.options.goal is not None:
             read_goal(resolved.options.goal, request.registry)
-        bits = resolved.options.tensor_bits
-        if bits != FLOAT_BITS and bits not in target.bits:
-            raise OptionError(f"{target.name} has {target.bits} bits, found {bits}", place="tensor_bits")
-        check_used(resolved, request.registry)
+        resolved = with_device_notes(resolved, target, request.registry)
+        number = scale_type(resolved, target)
+        rule = scale_rule(target, number)
         made = cls(request, Clock(request.progress), target, resolved, number, rule)
         made._note_missing_plugins()
         return made
@@ -172,6 +177,7 @@ class Compilation:
             self.graph = load_model(request.model, request.registry, wanted, frontend=self.options.frontend)
         self.imported = self.graph.clone()
         self.prequantized = quantized_already(self.graph, self.options)
+        check_scale_type(self, wanted.scale_type)
         if self.prequantized and not self.is_float and self.options.recalibrate != "data":
             self.scale_type, self.rule = choose_rule(self, wanted.scale_type)
             note_kept_widths(self)
@@ -253,13 +259,6 @@ class Compilation:
         self.source = source if count is None else source.select(count)
         self._note_missing("frames" if request.frames else "calibration_frames", count)
         self._note_missing("search_frames", options.search_frames)
-        if self.source.synthetic:
-            self.diagnostics.warning(
-                "LT755",
-                self.source.describe(),
-                "the calibration data is random: ranges and errors say nothing about real inputs",
-                "give real frames with --data",
-            )
 
     def _note_missing(self, option: str, wanted: int | None) -> None:
         assert self.source is not None  # noqa: S101 - the caller opens it
@@ -277,9 +276,12 @@ class Compilation:
         if self.source is None:
             shown = ", ".join(map(short_name, tensors[:3])) + (", …" if len(tensors) > 3 else "")
             unknown = f"no known range for {counted(len(tensors), 'tensor')}: {shown}"
+            # Whatever knows the ranges of all else takes those of pixels from these options.
+            only_inputs = {value.name for value in self.graph.inputs}.issuperset(tensors)
+            pixels = "; input_mean and input_scale give the range of pixels, too" if only_inputs else ""
             raise DataError(
                 f"no calibration data is given, and {unknown}",
-                hint="--data FOLDER, FILE.npz or module:function",
+                hint=f"--data FOLDER, FILE.npz or module:function{pixels}",
             )
         return self.source
 

@@ -18,9 +18,8 @@ from lowtide.data.source import (
     InputSpec,
     RawFrame,
     RawSource,
-    adopt_only,
-    as_label,
     common_length,
+    frame_of_file,
     label_name,
 )
 from lowtide.errors import DataError
@@ -82,8 +81,7 @@ class NpzSource(RawSource):
                 raise DataError(f"is no readable .npz file: {error}", place=str(self.path)) from error
             for index in range(self._count) if positions is None else positions:
                 found = {name: reader.frame(index) for name, reader in readers.items()}
-                label = None if self.label is None else as_label(found.pop(self.label), str(self.path))
-                yield RawFrame(f"frame {index}", adopt_only(found, self.inputs), label)
+                yield frame_of_file(f"frame {index}", found, self.label, self.inputs, str(self.path))
 
     def fingerprint(self) -> str:
         return file_digest(self.path)

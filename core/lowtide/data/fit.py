@@ -99,7 +99,7 @@ class DataSource:
         """
         seen = 0
         for raw in self.raw.read(self.positions):
-            yield Frame(raw.name, self._feeds(raw), self._label(raw, seen))
+            yield self._frame(raw, seen)
             seen += 1
         if not seen:
             raise DataError("there are no frames", place=self.describe())
@@ -136,10 +136,14 @@ class DataSource:
                 reader = self.raw.read(tuple(positions[seen:]))
                 continue
             try:
-                yield Frame(raw.name, self._feeds(raw), self._label(raw, seen))
+                yield self._frame(raw, seen)
             except DataError as error:
                 yield BadFrame(raw.name, error)
             seen += 1
+
+    def _frame(self, raw: RawFrame, seen: int) -> Frame:
+        origin = raw.label_from if self.labels is None else ""
+        return Frame(raw.name, self._feeds(raw), self._label(raw, seen), origin)
 
     def _label(self, raw: RawFrame, seen: int) -> Label:
         if self.labels is None:
@@ -155,6 +159,12 @@ class DataSource:
         arrays = dict(raw.arrays)
         if set(arrays) == {""} and len(self.inputs) == 1:
             arrays = {self.inputs[0].name: arrays[""]}
+            if raw.other_name:
+                self.diagnostics.info(
+                    "LT767",
+                    self.describe(),
+                    f"the array {raw.other_name!r} is taken for {self.inputs[0].name!r}",
+                )
         check_names(arrays, self.inputs, raw.name)
         return {spec.name: self._fit(arrays[spec.name], spec, raw.name) for spec in self.inputs}
 

@@ -52,12 +52,19 @@ def _rows(path: Path) -> list[Row]:
     cells = [row if len(row) > 1 else row[0].rsplit(maxsplit=1) for row in lines]
     if len(cells) > 1 and not _is_number(cells[0][-1]):
         cells = cells[1:]
-    return [(row[0].strip() if len(row) > 1 else "", int(row[-1])) for row in cells]
+    return [(row[0].strip() if len(row) > 1 else "", _whole(row[-1])) for row in cells]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"expected whole numbers, found {text.strip()!r}") from error
 
 
 def _is_number(text: str) -> bool:
     try:
-        int(text)
+        float(text)
     except ValueError:
         return False
     return True

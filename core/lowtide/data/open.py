@@ -65,6 +65,13 @@ def open_data(
             "the arrays are taken as they are: resize, mean, scale and the like apply to images only",
             "give the arrays as the network wants them",
         )
+    if raw.synthetic:
+        notes.warning(
+            "LT755",
+            raw.describe(),
+            "the frames are random numbers: ranges, errors and metrics say nothing about real inputs",
+            "give real frames with --data",
+        )
     given = None if labels is None else read_labels(Path(labels), raw)
     return DataSource(raw, tuple(inputs), notes, labels=given)
 
@@ -147,7 +154,7 @@ def _callable(spec: str) -> Callable[[], Iterable[Any]]:
     try:
         with _current_folder_importable():
             found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing runs code of the user's
+    except (Exception, SystemExit) as error:  # importing runs code of the user's
         raise DataError(f"cannot be imported: {type(error).__name__}: {error}", place=spec) from error
     if not callable(found):
         raise DataError(f"is {type(found).__name__}, expected a callable", place=spec)

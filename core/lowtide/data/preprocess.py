@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import attrs
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lowtide.data.block import arguments
 from lowtide.data.source import Array
 from lowtide.errors import DataError, OptionError, counted, nearest
+from lowtide.narrow import is_sequence
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -106,8 +107,14 @@ class Preprocess:
         except OptionError as error:
             raise OptionError(error.message, place=place, hint=error.hint) from error
 
+    def as_mapping(self) -> dict[str, Any]:
+        """The block that `from_mapping` reads it from; what has its default is left out."""
+        block = attrs.asdict(self, filter=lambda field, value: value != field.default)
+        named = {"data_layout" if key == "layout" else key: value for key, value in block.items()}
+        return {key: list(value) if is_sequence(value) else value for key, value in named.items()}
+
     def apply(self, image: Image.Image, *, grey: bool = False) -> Array:
-        """An image as float32, [H, W, C] or [C, H, W].
+        """An image as float32, [H, W, C] or [C, H, W], turned upright as its EXIF orientation says.
 
         Args:
             image: any mode with 8 bits a channel.
@@ -119,7 +126,7 @@ class Preprocess:
         """
         if image.mode.startswith(("I", "F")):
             raise DataError(f"expected 8 bits a channel, found the mode {image.mode}", hint="save it as .npy")
-        picture = image.convert("L" if grey else "RGB")
+        picture = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
         if self.resize is not None:
             picture = self._resized(picture, grey=grey)
         if self.crop is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from lowtide.data.source import (
     label_name,
 )
 from lowtide.errors import DataError
-from lowtide.narrow import is_mapping, is_sequence
+from lowtide.narrow import is_iterable, is_mapping, is_sequence
 
 
 class ArraySource(RawSource):
@@ -91,11 +91,7 @@ class IterableSource(RawSource):
         wanted = None if positions is None else set(positions)
         last = None if wanted is None else max(wanted, default=-1)
         try:
-            made = self.make()
-            if not _is_iterable(made):
-                found = type(made).__name__
-                raise DataError(f"gave {found}, expected frames to iterate over", place=self.place)  # noqa: TRY301 - the handler lets it pass
-            for index, item in enumerate(made):
+            for index, item in enumerate(self._items()):
                 if wanted is None or index in wanted:
                     arrays, label = self._parts(item, f"{self.place}, frame {index}")
                     yield RawFrame(f"frame {index}", arrays, label)
@@ -103,8 +99,22 @@ class IterableSource(RawSource):
                     return
         except DataError:
             raise
-        except Exception as error:
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # the status of one that ends the program would pass for ours
             raise DataError(f"raised {type(error).__name__}: {error}", place=self.place) from error
+
+    def _items(self) -> Iterable[Any]:
+        """The frames; those of a mapping of arrays lie along the first axis."""
+        made = self.make()
+        if is_mapping(made):
+            arrays = {str(name): np.asarray(array) for name, array in made.items()}
+            count = common_length({name: array.shape for name, array in arrays.items()}, self.place)
+            return ({name: array[index] for name, array in arrays.items()} for index in range(count))
+        if not is_iterable(made):
+            raise DataError(f"gave {type(made).__name__}, expected frames to iterate over", place=self.place)
+        return made
 
     def _parts(self, item: Any, place: str) -> tuple[Mapping[str, Array], Label]:
         if is_mapping(item):
@@ -134,10 +144,6 @@ class IterableSource(RawSource):
 
     def describe(self) -> str:
         return self.place
-
-
-def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
-    return isinstance(value, Iterable)
 
 
 class RandomSource(RawSource):

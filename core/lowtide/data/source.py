@@ -16,6 +16,8 @@ Array = NDArray[Any]
 Label = Array | int | None
 LABEL_NAMES = ("labels", "label", "y")
 """Arrays of these names beside others are labels, unless the network has an input of that name."""
+UNNAMED = "arr_0"
+"""What numpy calls the first array of an ``.npz`` that was given no name."""
 
 
 @attrs.frozen(eq=False)
@@ -26,11 +28,13 @@ class Frame:
         name: the file name, or ``frame 17``.
         feeds: an array for every input of the network, by name, with the batch axis.
         label: what a metric compares with; ``None`` if there is none.
+        label_from: what was taken for the label, in words, where nobody named it; else empty.
     """
 
     name: str
     feeds: Mapping[str, Array]
     label: Label = None
+    label_from: str = ""
 
 
 @attrs.frozen
@@ -48,11 +52,16 @@ class RawFrame:
 
     Attributes:
         arrays: by input name; under the name ``""`` when the source has one array without a name.
+        label: see `Frame`.
+        label_from: see `Frame`.
+        other_name: what the array of the only input is called in the file, where that is not its name.
     """
 
     name: str
     arrays: Mapping[str, Array]
     label: Label = None
+    label_from: str = ""
+    other_name: str = ""
 
 
 class RawSource(abc.ABC):
@@ -98,9 +107,28 @@ def as_label(value: Any, place: str) -> Label:
     return int(array) if array.ndim == 0 and array.dtype.kind in "iub" else array
 
 
-def adopt_only(arrays: Mapping[str, Array], inputs: Sequence[InputSpec]) -> Mapping[str, Array]:
-    """The only array of a file loses its name when the network has a single input: it can mean no other."""
-    return {"": next(iter(arrays.values()))} if len(arrays) == len(inputs) == 1 else arrays
+def frame_of_file(
+    name: str, arrays: Mapping[str, Array], label: str | None, inputs: Sequence[InputSpec], place: str
+) -> RawFrame:
+    """A sample out of the arrays that a file holds for it.
+
+    The only array beside the label loses its name when the network has a single input: it can mean no other.
+
+    Args:
+        name: of the sample.
+        arrays: all of them.
+        label: which one is the label, see `label_name`.
+        inputs: what the network wants.
+        place: names the file in messages.
+    """
+    feeds = {key: array for key, array in arrays.items() if key != label}
+    found = None if label is None else as_label(arrays[label], place)
+    origin = "" if label is None else f"the array {label!r} of the data"
+    if len(feeds) != 1 or len(inputs) != 1:
+        return RawFrame(name, feeds, found, origin)
+    ((own, array),) = feeds.items()
+    other = "" if own in {inputs[0].name, UNNAMED} else own
+    return RawFrame(name, {"": array}, found, origin, other)
 
 
 def common_length(shapes: Mapping[str, tuple[int, ...]], place: str) -> int:
@@ -111,8 +139,13 @@ def common_length(shapes: Mapping[str, tuple[int, ...]], place: str) -> int:
     """
     if not shapes:
         raise DataError("there are no arrays", place=place)
+    for name, shape in shapes.items():
+        if not shape:
+            raise DataError(
+                f"{name or 'the array'} is a single number, expected an axis of frames", place=place
+            )
     lengths = {shape[:1] for shape in shapes.values()}
-    if len(lengths) > 1 or () in lengths:
+    if len(lengths) > 1:
         listed = ", ".join(f"{name or 'array'} {list(shape)}" for name, shape in shapes.items())
         raise DataError(
             f"the arrays have different numbers of frames: {listed}",

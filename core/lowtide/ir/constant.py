@@ -59,7 +59,11 @@ class Constant:
         try:
             size = path.stat().st_size
         except OSError as error:
-            raise ModelError(f"external data cannot be read: {error.strerror}", place=str(path)) from error
+            raise ModelError(
+                f"external data cannot be read: {error.strerror}",
+                place=str(path),
+                hint="keep the files that the exporter wrote beside the model",
+            ) from error
         if offset < 0 or offset + constant.nbytes > size:
             raise ModelError(
                 f"external data needs bytes {offset} to {offset + constant.nbytes}, the file has {size}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -40,3 +41,10 @@ class Metric(abc.ABC):
     @abc.abstractmethod
     def value(self) -> float:
         """The result over all frames so far."""
+
+    def guessed(self) -> float:
+        """What guessing hardly exceeds over the frames so far: a float network below it has other labels.
+
+        NaN, for a metric that cannot tell, leaves the warning `LT766` out.
+        """
+        return math.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -54,6 +54,7 @@ def evaluate(
     names = [value.name for value in reference.outputs]
     count = 0
     for frame in frames.frames():
+        note_labels(metrics, frame, frames)
         plain = dict(zip(names, float_session.run(frame.feeds).values(), strict=True))
         found = dict(zip(names, fixed.run(frame.feeds).values(), strict=True))
         for metric, place in zip(before, places, strict=True):
@@ -63,10 +64,49 @@ def evaluate(
         count += 1
         if progress is not None:
             progress(count, frames.count)
+    for metric, place in zip(before, places, strict=True):
+        note_guessing(metric, frames, place)
     judged = zip(before, after, places, strict=True)
     return Evaluation(
         count, {old.name: (metric_value(old, place), metric_value(new, place)) for old, new, place in judged}
     )
+
+
+def note_labels(metrics: Iterable[type[Metric]], frame: Frame, frames: DataSource) -> None:
+    """Note what was taken for labels among the diagnostics of the frames, where metrics need them."""
+    names = [metric.name for metric in metrics if metric.needs_labels]
+    if names and frame.label_from:
+        frames.diagnostics.info(
+            "LT765",
+            frames.describe(),
+            f"labels for {', '.join(names)} are {frame.label_from}",
+            "--labels FILE where they are others",
+        )
+
+
+def note_guessing(metric: Metric, frames: DataSource, place: str | None = None) -> None:
+    """Warn among the diagnostics of the frames of a float network that is no better than guessing.
+
+    Args:
+        metric: has seen the outputs of the float network for all frames.
+        frames: those.
+        place: see `update_metric`.
+
+    Raises:
+        PluginError: naming the metric, when it fails.
+    """
+    place = place or _place(type(metric), None)
+    value = metric_value(metric, place)
+    with plugin_code(place):
+        guessed = metric.guessed()
+    if value < guessed if metric.better == "higher" else value > guessed:
+        frames.diagnostics.warning(
+            "LT766",
+            frames.describe(),
+            f"the float network has {metric.name} {value:.4g}, which guessing reaches too: the labels are "
+            "hardly those that it was trained with, and figures on them say nothing",
+            "check the labels and what numbers the classes have, or give others with --labels FILE",
+        )
 
 
 def _place(metric: type[Metric], registry: Registry | None) -> str:
@@ -100,14 +140,24 @@ def update_metric(
         DataError: when the metric needs a label and the frame has none.
         PluginError: naming the metric, when it fails.
     """
+    require_label(type(metric), frame)
+    with plugin_code(f"{place or _place(type(metric), None)}, {frame.name}"):
+        metric.update(outputs, frame, reference)
+
+
+def require_label(metric: type[Metric], frame: Frame) -> None:
+    """Refuse a frame without the label that a metric needs.
+
+    Raises:
+        DataError: naming the frame.
+    """
     if metric.needs_labels and frame.label is None:
         raise DataError(
             f"the metric {metric.name} needs a label for every frame",
             place=frame.name,
-            hint="number the file names, use a folder for each class, or give --labels FILE",
+            hint="begin file names with the number of the class (numbers that only count files are none), "
+            "use a folder for each class, or give --labels FILE",
         )
-    with plugin_code(f"{place or _place(type(metric), None)}, {frame.name}"):
-        metric.update(outputs, frame, reference)
 
 
 def metric_value(metric: Metric, place: str) -> float:

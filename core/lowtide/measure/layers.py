@@ -19,7 +19,7 @@ from lowtide.ir.shapes import infer_types
 from lowtide.measure.histogram import Histogram, sample_step
 from lowtide.measure.judged import is_comparable
 from lowtide.measure.signal import ErrorSum
-from lowtide.runtime import Runner, Session, in_flight, to_model
+from lowtide.runtime import Nothing, Runner, Session, in_flight, to_model
 
 SCALAR = TensorType(DType.FLOAT32, ())
 
@@ -75,7 +75,8 @@ def measure_layers(
         progress: told how many of how many frames are done.
     """
     probe = _Probe(reference, quantized, spans or {})
-    session: Runner = Session(to_model(probe.graph, quantized=True))
+    measurable = bool(probe.graph.outputs)
+    session: Runner = Session(to_model(probe.graph, quantized=True)) if measurable else Nothing()
     if judge is not None and judge is not reference:
         names = {probe.named("output", "f", name): value.name for name, value in probe.outputs.items()}
         session = Judged(session, judge, names)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from lowtide.errors import OptionError
-from lowtide.narrow import is_mapping, is_sequence
+from lowtide.narrow import is_mapping, is_number, is_sequence
 
 NOTHING = ("None", "none", "null")
 """How files and the command line write that an option has no value."""
@@ -46,6 +46,7 @@ class OptionInfo:
         key: the name in options files, the vendor's where it is the vendor's option.
         minimum: the least legal value.
         maximum: the greatest legal value.
+        above: what a legal value is greater than.
         optional: whether ``None`` is a value.
     """
 
@@ -57,6 +58,7 @@ class OptionInfo:
     minimum: float | None = None
     maximum: float | None = None
     optional: bool = False
+    above: float | None = None
 
 
 def option(
@@ -69,9 +71,10 @@ def option(
     choices: tuple[int, ...] | tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
+    above: float | None = None,
 ) -> Any:
     """A field of `CompileOptions`."""
-    info = OptionInfo(key, kind, help_, effect, choices, minimum, maximum, default is None)
+    info = OptionInfo(key, kind, help_, effect, choices, minimum, maximum, default is None, above)
     return attrs.field(default=default, metadata={"option": info})
 
 
@@ -93,6 +96,8 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
         raise _wrong(info, value, origin, expected) from error
     if info.choices and made not in info.choices:
         raise _wrong(info, value, origin, f"one of {', '.join(map(str, info.choices))}")
+    if info.above is not None and made <= info.above:
+        raise _wrong(info, value, origin, f"above {info.above:g}")
     if info.minimum is not None and made < info.minimum:
         raise _wrong(info, value, origin, f"at least {info.minimum:g}")
     if info.maximum is not None and made > info.maximum:
@@ -102,7 +107,9 @@ def convert(info: OptionInfo, value: Any, origin: str) -> Any:
 
 def _wrong(info: OptionInfo, value: Any, origin: str, expected: str) -> OptionError:
     hint = info.help
-    if info.kind in (Kind.TEXT, Kind.NAMES) and not info.choices:
+    if info.kind is Kind.NAMES and not isinstance(value, bool | float) and not is_sequence(value):
+        hint = f"give a list of texts, or one text with commas; {type(value).__name__} is neither"
+    elif info.kind in (Kind.TEXT, Kind.NAMES) and not info.choices:
         hint = "put quotes around names such as 1.10 and yes, or the file means a number and a truth value"
     return OptionError(
         f"expected {expected}, found {reprlib.repr(value)}", place=f"{info.key} ({origin})", hint=hint
@@ -118,23 +125,28 @@ def written(value: object) -> str:
 
 
 def _int(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    """A number without a fraction, or a text of one: files, scripts and the command line write 8 and 8.0."""
+    made = _float(value)
+    if not made.is_integer():
         raise ValueError(value)
-    return int(value)
+    return int(made) if isinstance(value, str) and not value.strip().lstrip("+-").isdigit() else int(value)
 
 
 def _float(value: Any) -> float:
+    if not isinstance(value, str) and not is_number(value):
+        raise TypeError(value)
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # Python reads 1_6 as 16
+        raise ValueError(value)
     made = float(value)
-    if isinstance(value, bool) or not math.isfinite(made):
+    if not math.isfinite(made):
         raise ValueError(value)
     return made
 
 
 def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _WORDS:
-        return _WORDS[value.lower()]
+    word = str(value).lower()  # truth values of Python and numpy, and words
+    if word in _WORDS:
+        return _WORDS[word]
     if _int(value) not in (0, 1):
         raise ValueError(value)
     return bool(_int(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from lowtide.options.text import read_text, read_value
 SESSION_OPTIONS = ("input_mean", "input_scale", "input_optimization")
 SESSION_KEYS = (*SESSION_OPTIONS, "runtime_options", "model_path", "target_device", "input_data_layout")
 """What is read of a session block; the rest is for the vendor's scripts."""
+
+_ASSIGNED = re.compile(r"^\s*\w[\w:.]*\s*=", re.MULTILINE)
 
 PLACEHOLDERS = ("calibration_frames", "calibration_iterations")
 """Options that hold placeholders below ten in configurations, which the vendor's scripts replace.
@@ -81,7 +84,7 @@ def load_options_file(path: Path) -> LoadedOptions:
     """
     found = read_text(path)
     if not is_mapping(found):
-        raise OptionError(f"expected options by name, found {type(found).__name__}", place=str(path))
+        raise _no_options(found, path)
     origin = f"options file {path.name}"
     named = {str(key): value for key, value in found.items()}
     preprocess = dict(_block(named, "preprocess", path))
@@ -89,6 +92,17 @@ def load_options_file(path: Path) -> LoadedOptions:
         return _model_zoo(named, preprocess, origin, path)
     values = {key: value for key, value in named.items() if key != "preprocess"}
     return LoadedOptions(path, OptionLayer(origin, values), preprocess or None)
+
+
+def _no_options(found: object, path: Path) -> OptionError:
+    expected = "expected options by name"
+    hint = "write YAML, one option a line, as `tensor_bits: 8`"
+    if found is None:
+        return OptionError(f"{expected}, and the file is empty", place=str(path), hint=hint)
+    if isinstance(found, str) and _ASSIGNED.search(found):
+        message = f"{expected}, found lines of KEY=VALUE, which are not read"
+        return OptionError(message, place=str(path), hint=f"{hint} for tensor_bits=8")
+    return OptionError(f"{expected}, found {reprlib.repr(found)}", place=str(path), hint=hint)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -27,6 +27,9 @@ QUANTIZATION = (
 )
 """Options that mean nothing to a network that stays in float."""
 
+MOST_VERBOSE = 6
+"""The vendor documents levels up to this; scripts in the wild write 300, so that more is no error."""
+
 ADVISED_FRAMES = 10
 """Source: the vendor's option list advises ten frames or more and expects a considerable gain from fifty."""
 
@@ -44,6 +47,8 @@ def placeholder_note(field: str, value: Any, origin: str) -> str:
 
 
 def _limit(field: str, options: CompileOptions) -> str:
+    if field == "debug_level" and options.debug_level > MOST_VERBOSE:
+        return f"{Effect.VENDOR_ONLY}; the vendor's levels are 0 to {MOST_VERBOSE}"
     if FIELDS[field].effect is Effect.VENDOR_ONLY:
         return str(Effect.VENDOR_ONLY)
     if field in LEVEL_NINE_FLAGS and options.accuracy_level != 9:
@@ -54,8 +59,6 @@ def _limit(field: str, options: CompileOptions) -> str:
         return f"without effect: tensor_bits {WIDE_BITS} gives all layers 16 bits"
     if field == "search_frames" and not options.strategy and not options.seeks_widths:
         return "without effect: no budget, goal or point of the front asks for a search"
-    if field == "channel_wise_quantization" and options.quantization_scale_type == 4:
-        return "scale type 4 always has a scale per channel"
     if field == "accuracy_level":
         return _level(options)
     frames = options.calibration_frames

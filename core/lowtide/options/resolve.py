@@ -163,7 +163,7 @@ def _read(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
             continue  # files of the vendor write null for what they leave to the tool
         made = convert(info, {part: value} if part else value, origin)
         if field in found:
-            made = _agree(found[field], made, f"{spelled[field]} and {key}", origin)
+            made = _agree(found[field], made, spelled[field], key, origin)
         found[field], spelled[field] = made, key
     return found
 
@@ -176,15 +176,21 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(key), value
 
 
-def _agree(before: Any, now: Any, spellings: str, origin: str) -> Any:
+def _agree(before: Any, now: Any, first: str, second: str, origin: str) -> Any:
     """One value from two spellings in one layer; shapes of different inputs complete each other."""
     if is_mapping(before) and is_mapping(now):
         clash = any(before[name] != now[name] for name in before.keys() & now.keys())
         merged: Any = {**before, **now}
     else:
         clash, merged = before != now, now
+    if clash and first == second:
+        raise OptionError(
+            f"{first} stands twice with different values: {before} and {now}",
+            place=origin,
+            hint="give it by its whole name or inside of the mapping, once",
+        )
     if clash:
-        raise OptionError(f"{spellings} are the same option with different values", place=origin)
+        raise OptionError(f"{first} and {second} are the same option with different values", place=origin)
     return merged
 
 
@@ -198,11 +204,18 @@ def _field(key: str, origin: str) -> tuple[str, str]:
             return field, part
     if key in OLD_NAMES:
         raise OptionError(f"{key} is the name of an older tool", place=origin, hint=f"use {OLD_NAMES[key]}")
+    raise OptionError(f"unknown option {key[:100]!r}", place=origin, hint=_meant(key))
+
+
+def _meant(key: str) -> str:
+    """What an unknown key may stand for: a known one behind another prefix, or one that looks like it."""
+    stem = key.rpartition(":")[2]
     known = {name for field, info in FIELDS.items() for name in _spellings(field, info)}
+    whole = [info.key for info in FIELDS.values() if stem in (info.key, info.key.rpartition(":")[2])]
+    if whole:
+        return f"did you mean {' or '.join(whole)}?"
     hint = nearest(key, known)
-    if not hint.startswith("did you mean"):
-        hint = "`lowtide options` prints them all"
-    raise OptionError(f"unknown option {key[:100]!r}", place=origin, hint=hint)
+    return hint if hint.startswith("did you mean") else "`lowtide options` prints them all"
 
 
 def _spellings(field: str, info: OptionInfo) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ class CompileOptions:
         f"{A}quantization_scale_type",
         Kind.INT,
         None,
-        "0: non-power-of-two; 1: power-of-two; 3: as in a TFLite file; 4: asymmetric; default: the device's",
+        "0: non-power-of-two; 1: power-of-two; 3: that of an integer TFLite file, which keeps its codes; 4: "
+        "asymmetric; default: the device's",
         choices=(0, 1, 3, 4),
     )
     calibration_frames: int | None = option(
@@ -65,7 +66,7 @@ class CompileOptions:
         Kind.FLOAT,
         0.05,
         "first step of the vendor's bias calibration, halved when all frames have been seen",
-        minimum=0,
+        above=0,
         maximum=1,
     )
     channel_wise_quantization: bool = option(
@@ -144,7 +145,12 @@ class CompileOptions:
         f"{A}max_num_subgraph_nodes", Kind.INT, 864, "nodes of one part", effect=_VENDOR, minimum=1
     )
     meta_arch_type: int = option(
-        "object_detection:meta_arch_type", Kind.INT, -1, "kind of detection head", effect=_VENDOR
+        "object_detection:meta_arch_type",
+        Kind.INT,
+        -1,
+        "kind of detection head; -1: none",
+        effect=_VENDOR,
+        choices=(-1, 1, 3, 4, 5, 6, 7, 8, 9, 10),
     )
     meta_layers_names_list: str = option(
         "object_detection:meta_layers_names_list",
@@ -170,22 +176,31 @@ class CompileOptions:
         minimum=0,
         maximum=1,
     )
-    top_k: int | None = option("object_detection:top_k", Kind.INT, None, "of detections", effect=_VENDOR)
+    top_k: int | None = option(
+        "object_detection:top_k", Kind.INT, None, "of detections", effect=_VENDOR, minimum=1
+    )
     keep_top_k: int | None = option(
-        "object_detection:keep_top_k", Kind.INT, None, "of detections", effect=_VENDOR
+        "object_detection:keep_top_k", Kind.INT, None, "of detections", effect=_VENDOR, minimum=1
     )
     model_type: str = option("model_type", Kind.TEXT, "", "OD for detectors", effect=_VENDOR)
-    inference_mode: int = option(f"{A}inference_mode", Kind.INT, 0, "use of several cores", effect=_VENDOR)
+    inference_mode: int = option(
+        f"{A}inference_mode",
+        Kind.INT,
+        0,
+        "use of several cores: 0: one; 1: a batch on several; 2: a frame on several",
+        effect=_VENDOR,
+        choices=(0, 1, 2),
+    )
     num_cores: int = option(f"{A}num_cores", Kind.INT, 1, "cores", effect=_VENDOR, minimum=1)
-    core_number: int = option("core_number", Kind.INT, 1, "core", effect=_VENDOR)
+    core_number: int = option("core_number", Kind.INT, 1, "core, counted from 1", effect=_VENDOR, minimum=1)
     c7x_firmware_version: str = option(
         f"{A}c7x_firmware_version", Kind.TEXT, "", "firmware to compile for", effect=_VENDOR
     )
     debug_level: int = option(
-        "debug_level", Kind.INT, 0, "verbosity of the vendor's tool", effect=_VENDOR, minimum=0
+        "debug_level", Kind.INT, 0, "verbosity of the vendor's tool, 0 to 6", effect=_VENDOR, minimum=0
     )
     ti_internal_nc_flag: int = option(
-        "ti_internal_nc_flag", Kind.INT, 0, "of the vendor's tool", effect=_VENDOR
+        "ti_internal_nc_flag", Kind.INT, 0, "of the vendor's tool", effect=_VENDOR, minimum=0
     )
     temp_buffer_dir: str = option(f"{A}temp_buffer_dir", Kind.TEXT, "", "scratch folder", effect=_VENDOR)
     log_file_name: str = option(
@@ -202,7 +217,9 @@ class CompileOptions:
         effect=_VENDOR,
         choices=(0, 1, 2),
     )
-    core_start_idx: int = option("core_start_idx", Kind.INT, 1, "first core", effect=_VENDOR)
+    core_start_idx: int = option(
+        "core_start_idx", Kind.INT, 1, "first core, counted from 1", effect=_VENDOR, minimum=1
+    )
     batch_mode: bool = option(
         f"{A}batch_mode", Kind.FLAG, False, "stitches the batch into the width", effect=_VENDOR
     )

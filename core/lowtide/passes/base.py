@@ -98,6 +98,11 @@ class Pass(abc.ABC):
 
     name: ClassVar[str]
 
+    @property
+    def used_options(self) -> tuple[str, ...]:
+        """Fields of `CompileOptions` that only such passes look at: without one they have no effect."""
+        return ()
+
     @abc.abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """Change the graph in place.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lowtide.target.borders import Border, borders
 from lowtide.target.constraints import check_node
 from lowtide.target.facts import FACTS, node_facts
-from lowtide.target.load import TargetListing, list_targets, load_target, scale_rule
+from lowtide.target.load import TargetListing, find_target, list_targets, load_target, scale_rule
 from lowtide.target.model import (
     BiasFormat,
     Constraint,
@@ -25,6 +25,7 @@ from lowtide.target.place import (
     detection_head,
     layer_names,
     place,
+    subgraph_limit,
 )
 from lowtide.target.tails import Head, heads
 
@@ -49,6 +50,7 @@ __all__ = [
     "check_node",
     "decoding",
     "detection_head",
+    "find_target",
     "heads",
     "layer_names",
     "list_targets",
@@ -56,4 +58,5 @@ __all__ = [
     "node_facts",
     "place",
     "scale_rule",
+    "subgraph_limit",
 ]

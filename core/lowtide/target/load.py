@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from lowtide.errors import LowtideError, TargetError, UnsupportedByTargetError, nearest
+from lowtide.errors import LowtideError, TargetError, UnknownNameError, UnsupportedByTargetError, nearest
 from lowtide.ir.schema import known_ops
 from lowtide.plugin import Registry, TargetSpec
 from lowtide.target.constraints import compile_constraint, constraint_place
@@ -48,7 +48,7 @@ def load_target(name: str, registry: Registry) -> Target:
             place is target, file and key.
         PluginError: when a file is missing.
     """
-    spec = registry.get(TargetSpec, name)
+    spec = find_target(name, registry)
     chain = read_chain(spec.name, registry)
     if chain[-1].abstract:
         concrete = [entry.name for entry in _family(spec.name, registry) if not entry.abstract]
@@ -58,6 +58,25 @@ def load_target(name: str, registry: Registry) -> Target:
             hint=f"use {' or '.join(concrete)}" if concrete else "no target extends it",
         )
     return _build(spec, chain)
+
+
+def find_target(name: str, registry: Registry) -> TargetSpec:
+    """The record of a target of a name or alias; one that can only be extended is never suggested.
+
+    Raises:
+        UnknownNameError: with the nearest names that can be selected.
+    """
+    try:
+        return registry.get(TargetSpec, name)
+    except UnknownNameError as error:
+        names = (
+            known
+            for entry in list_targets(registry)
+            if not entry.abstract
+            for known in (entry.name, *entry.aliases)
+        )
+        error.hint = nearest(name, names)
+        raise
 
 
 def list_targets(registry: Registry) -> tuple[TargetListing, ...]:

@@ -174,6 +174,7 @@ class Target:
         keeps_codes: whether a network that is quantized already runs as it is: signed or unsigned codes,
             float layers between quantized ones, any requantization.
         max_subgraphs: how many separate parts of a network the accelerator takes.
+        cores: how many cores the accelerator has, ``None`` where that is not known.
         operators: by ONNX name; an operator that is not listed runs on the host.
         input_asymmetric: whether network inputs may have a zero point.
         prepare: default pipeline that makes the graph ready, as text.
@@ -196,6 +197,7 @@ class Target:
     bias: BiasFormat = attrs.field(factory=BiasFormat)
     keeps_codes: bool = False
     max_subgraphs: int = 16
+    cores: int | None = None
     operators: Mapping[str, OperatorRule]
     input_asymmetric: bool = False
     prepare: str

@@ -62,6 +62,10 @@ class PlacementOptions(Protocol):
         ...
 
 
+CODES = (
+    "operator codes of TFLite are not understood: write names of ONNX operators, as Conv, or of layer types, "
+    "as TIDL_ConvolutionLayer; `lowtide inspect MODEL` shows the operators of a network"
+)
 KEEP = "--set post_processing=accelerator leaves it there"
 
 
@@ -142,7 +146,7 @@ def place(graph: Graph, target: Target, options: PlacementOptions, diagnostics: 
             of range.
     """
     found = layers(graph)
-    limit = _limit(target, options)
+    limit = subgraph_limit(target, options)
     refusals = _denied(found, target, options, diagnostics)
     for name, how in decoding(found, options).items():
         refusals.setdefault(name, _Refusal(f"post-processing, which 8 bits would spoil: {how}", KEEP))
@@ -209,7 +213,12 @@ def _assignment(layer: Layer, refusal: _Refusal | None, subgraph: int | None) ->
     return Assignment(layer.name, layer.op, "host", refusal.reason, refusal.hint)
 
 
-def _limit(target: Target, options: PlacementOptions) -> int:
+def subgraph_limit(target: Target, options: PlacementOptions) -> int:
+    """How many parts the accelerator gets at most.
+
+    Raises:
+        OptionError: when the options ask for more than the device takes.
+    """
     wanted = options.max_num_subgraphs
     if wanted is None:
         return target.max_subgraphs
@@ -305,7 +314,7 @@ def _denied_types(
             raise OptionError(
                 f"there is no operator or layer type {name!r}",
                 place="deny_list:layer_type",
-                hint=nearest(name, vendor | known_ops()),
+                hint=CODES if name.isdigit() else nearest(name, vendor | known_ops()),
             )
         hit = [layer.name for layer in found if name in _types(layer, target)]
         result.update(dict.fromkeys(hit, _Refusal(f"{name} is in deny_list:layer_type")))

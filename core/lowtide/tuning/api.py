@@ -19,6 +19,7 @@ from lowtide.compiler.request import CompileRequest
 from lowtide.compiler.stages import Compilation
 from lowtide.data import DataSource, Preprocess
 from lowtide.data.source import evenly_spread
+from lowtide.diagnostics import Diagnostic
 from lowtide.errors import DataError, OptionError, counted, nearest
 from lowtide.ir import Graph
 from lowtide.measure import Metric
@@ -54,6 +55,7 @@ class TuneResult:
         frames: how many frames were learned from, and set aside.
         budget: latency by that of 8 bits; ``None`` for no limit.
         tried: all configurations in order; the last that was kept is the best.
+        notes: on the frames that were set aside: what their labels are, and whether they can be trusted.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class TuneResult:
     frames: tuple[int, int]
     budget: float | None
     tried: tuple[Tried, ...]
+    notes: tuple[Diagnostic, ...] = ()
 
     @property
     def best(self) -> Tried:
@@ -163,7 +166,11 @@ def tune(
         request=request,
         ladder=ladder,
         goal=wanted,
-        judge=Judge(metric=metric, frames=parts.aside, progress=watched.advance),
+        judge=Judge(
+            metric=metric,
+            frames=attrs.evolve(parts.aside, diagnostics=record.notes),
+            progress=watched.advance,
+        ),
         record=record,
         folder=folder,
         budget=budget,
@@ -184,6 +191,7 @@ def tune(
         frames=(parts.learned, parts.aside.count or 0),
         budget=budget,
         tried=tuple(record.tried),
+        notes=tuple(record.notes),
     )
 
 
@@ -312,11 +320,7 @@ def _options_file(request: CompileRequest, chosen: Mapping[str, Any]) -> dict[st
     found |= {keys[_short(key)]: _plain(value) for key, value in chosen.items()}
     described = request.preprocess
     if described is not None and described != Preprocess():
-        block = attrs.asdict(described, filter=lambda field, value: value != field.default)
-        if "layout" in block:
-            block["data_layout"] = block.pop("layout")
-        block.pop("backend", None)
-        found["preprocess"] = {key: _plain(value) for key, value in block.items()}
+        found["preprocess"] = described.as_mapping()
     return found
 
 

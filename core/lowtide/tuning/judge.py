@@ -13,7 +13,7 @@ from lowtide.compiler.run import run_frames
 from lowtide.data import DataSource
 from lowtide.errors import DataError
 from lowtide.ir import Graph
-from lowtide.measure import ErrorSum, Metric, update_metric
+from lowtide.measure import ErrorSum, Metric, note_guessing, note_labels, update_metric
 from lowtide.tuning.record import Figures
 
 PARTS = 4
@@ -49,12 +49,14 @@ class Judge:
         )
         for number, ((frame, real), (_, made)) in enumerate(pairs):
             named = dict(zip(real, made.values(), strict=True))
+            note_labels([self.metric], frame, self.frames)
             update_metric(plain, real, frame, real)
             update_metric(whole, named, frame, real)
             update_metric(parts[number % PARTS], named, frame, real)
             sums.add_outputs(real, named)
             if self.progress is not None:
                 self.progress(number + 1, self.frames.count)
+        note_guessing(plain, self.frames)
         found = Figures(
             metric=whole.value(),
             parts=tuple(part.value() for part in parts),

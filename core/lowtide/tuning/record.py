@@ -11,6 +11,7 @@ from typing import Any, cast
 import attrs
 import yaml
 
+from lowtide.diagnostics import Diagnostic, Diagnostics, Severity
 from lowtide.errors import OutputError
 from lowtide.narrow import is_mapping
 from lowtide.report.json import json_text
@@ -82,6 +83,7 @@ class Record:
         tried: in order.
         files: texts of the options files, by name.
         saved: the digest of the options whose result the folder holds; empty for none.
+        notes: what is to be said about the frames that were set aside.
     """
 
     key: Mapping[str, str | None]
@@ -93,6 +95,7 @@ class Record:
     tried: list[Tried] = attrs.field(factory=list[Tried])
     files: dict[str, str] = attrs.field(factory=dict[str, str])
     saved: str = ""
+    notes: Diagnostics = attrs.field(factory=Diagnostics)
 
     def remember(self, options: Mapping[str, Any], figures: Figures | None, why: str, seconds: float) -> None:
         """Keep the figures of a configuration for this and later runs."""
@@ -124,6 +127,7 @@ class Record:
             **self.head,
             "float": self.float_metric,
             "saved": self.saved,
+            "notes": [attrs.asdict(note) for note in self.notes],
             "chosen": chosen[0].number if chosen else None,
             "tried": [attrs.asdict(entry) for entry in self.tried],
             "known": {
@@ -166,6 +170,9 @@ def load_record(folder: Path, key: Mapping[str, str | None]) -> Record | None:
         before = {str(name): value for name, value in found["key"].items()}
         known = {str(name): _known(entry) for name, entry in found["known"].items()}
         saved = str(found["saved"])
+        notes = Diagnostics()
+        for entry in found.get("notes", ()):
+            notes.add(Diagnostic(**{**entry, "severity": Severity(entry["severity"])}))
         float_metric = None if found["float"] is None else float(found["float"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"is no record of tuning: {error}", place=str(path), hint=again) from error
@@ -180,7 +187,7 @@ def load_record(folder: Path, key: Mapping[str, str | None]) -> Record | None:
             place=str(folder),
             hint=again,
         )
-    return Record(key=key, float_metric=float_metric, known=known, saved=saved)
+    return Record(key=key, float_metric=float_metric, known=known, saved=saved, notes=notes)
 
 
 def _known(entry: Mapping[str, Any]) -> tuple[Figures | None, str, float]:

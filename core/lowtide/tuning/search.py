@@ -28,8 +28,11 @@ FACTOR = "mixed_precision_factor"
 ORIGIN = "tune"
 
 
-class TimeUpError(Exception):
-    """The time is over; what was under way is dropped."""
+class TimeUpError(BaseException):
+    """The time is over; what was under way is dropped.
+
+    As an interruption it is none of the errors that plugins handle or are blamed for.
+    """
 
 
 @attrs.define

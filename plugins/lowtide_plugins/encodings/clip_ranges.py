@@ -17,6 +17,7 @@ import attrs
 
 from lowtide.calibrate import Range
 from lowtide.encodings import EncodingRequest, Encodings, EncodingSource
+from lowtide.errors import short_name
 from lowtide.ir import Graph, Layer, layers
 from lowtide.options import CompileOptions
 from lowtide.precision import layer_reads, quantized_values
@@ -54,7 +55,7 @@ class ClipRanges(EncodingSource):
             "LT863",
             request.graph.name,
             f"{len(ranges)} of {len(needed)} ranges are those of clips in the network, {powers} of its "
-            f"{len(clips)} clips end at powers of two{rest}",
+            f"{len(clips)} clips end at powers of two{rest}{_useless(request.graph)}",
             "--set recalibrate=data measures them instead",
         )
         return Encodings(origin="clips of the network", ranges=ranges)
@@ -68,6 +69,22 @@ def _clips(graph: Graph) -> dict[str, Range]:
         if limits is not None and all(map(math.isfinite, limits)) and limits[0] <= 0 < limits[1]:
             found[layer.output.name] = Range(*limits)
     return found
+
+
+def _useless(graph: Graph) -> str:
+    """Words on clips whose limits, swapped, equal or NaN, let nothing through that could be a range."""
+    limits = {
+        layer.output.name: bounds(layer.nodes[-1]) for layer in layers(graph) if layer.nodes[-1].op == "Clip"
+    }
+    wrong = [
+        f"{short_name(name)} {ends[0]:g} to {ends[1]:g}"
+        for name, ends in limits.items()
+        if ends and not ends[0] < ends[1]
+    ]
+    if not wrong:
+        return ""
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return f"; limits that are no range: {', '.join(wrong[:3])}{more}"
 
 
 def _is_trained_so(graph: Graph, clips: dict[str, Range]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ class Top1(_Share):
     name: ClassVar[str] = "top1"
     needs_labels: ClassVar[bool] = True
     places: ClassVar[int] = 1
+    classes: int = 0
 
     def update(self, outputs: Mapping[str, Array], frame: Frame, reference: Mapping[str, Array]) -> None:
         """See `Metric.update`."""
@@ -40,6 +42,14 @@ class Top1(_Share):
         best = np.argsort(-scores, kind="stable")[: self.places]
         self.hits += int(label in best)
         self.frames += 1
+        self.classes = scores.size
+
+    def guessed(self) -> float:
+        """Two standard deviations above the share of equally likely classes; NaN without frames."""
+        if not self.frames:
+            return math.nan
+        chance = min(1.0, self.places / self.classes)
+        return min(1.0, chance + 2 * math.sqrt(chance * (1 - chance) / self.frames))
 
 
 @attrs.define(kw_only=True)
@@ -74,7 +84,12 @@ def _label(frame: Frame, metric: str, classes: int) -> int:
     found = np.asarray(frame.label)
     if found.size != 1:
         raise DataError(f"the metric {metric} takes one label a frame, found {found.size}", place=frame.name)
-    label = int(found.reshape(-1)[0])
+    number = float(found.reshape(-1)[0])
+    if not number.is_integer():
+        raise DataError(
+            f"the metric {metric} takes whole numbers as labels, found {number:g}", place=frame.name
+        )
+    label = int(number)
     if not 0 <= label < classes:
         raise DataError(f"the label {label} is none of the {classes} classes", place=frame.name)
     return label

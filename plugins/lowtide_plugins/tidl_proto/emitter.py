@@ -87,7 +87,6 @@ def write_named(result: CompileResult) -> None:
 def _write(path: Path, text: str) -> None:
     """In one step, so that nobody finds half a file."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
             file.write(text)
         os.chmod(file.name, 0o644)  # noqa: PTH101 - a temporary file is readable by its owner only

@@ -67,6 +67,14 @@ class CalibrateBias(Pass):
     factor: float | None = None
     batch: int = 8
 
+    @property
+    def used_options(self) -> tuple[str, ...]:
+        """See `Pass.used_options`."""
+        if self.method != "iterative":
+            return ()
+        own = {"calibration_iterations": self.iterations, "bias_calibration_factor": self.factor}
+        return tuple(name for name, value in own.items() if value is None)
+
     def run(self, graph: Graph, ctx: PassContext) -> PassOutcome:
         """See `Pass.run`.
 

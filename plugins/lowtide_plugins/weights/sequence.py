@@ -74,7 +74,7 @@ class Kept:
         if self.loose is not None:
             return self.loose[frame]
         if self.array is not None:
-            found: Array = self.array[frame]
+            found: Array = self.array[frame, ...]  # an array of rank 0 stays one
             return found
         assert self.file is not None  # noqa: S101 - one of the two is there
         size = int(np.prod(self.shape)) * self.dtype.itemsize

@@ -68,6 +68,7 @@ UNPROVABLE: list[tuple[Step, ...]] = [
     (("Neg", ("x",), {}),),
     (("Clip", ("x", f(-1.0), f(6.0)), {}),),
     (("Clip", ("x", None, f(6.0)), {}),),
+    (("Clip", ("x", f(0.0), f(-6.0)), {}),),
     (("MaxPool", ("x",), POOL),),
     (("HardSwish", ("x",), {}),),
     (("Tanh", ("x",), {}),),

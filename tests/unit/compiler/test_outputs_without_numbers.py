@@ -11,6 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import lowtide
 from lowtide.compiler.held_out import HeldOut
@@ -109,6 +110,29 @@ def test_a_network_is_compiled_whatever_it_ends_with(tmp_path: Path, data: str, 
     assert 20 < (shown["r2"] or 0) < 60
     loose = [entry for entry in result.report.diagnostics if entry.code == "LT888"]
     assert [entry.place.split(", ")[0] for entry in loose] == ([] if ENDS[end][2].count(None) == 0 else ["y"])
+
+
+def test_a_network_without_any_number_is_compiled(tmp_path: Path, data: str) -> None:
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])]
+    made = [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 3, 8, 8])]
+    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT32)
+    graph = helper.make_graph([cast], "n", given, made)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "cast.onnx",
+    )
+    result = compiled(tmp_path / "cast.onnx", data)
+    frame = frames()[0]
+    np.testing.assert_array_equal(result.run(frame)["y"], frame[np.newaxis].astype(np.int32))
+
+
+def test_a_network_that_quantizes_as_it_runs_is_compiled(tmp_path: Path, data: str) -> None:
+    quantize_dynamic(
+        network(tmp_path, "gather", real=True), tmp_path / "dynamic.onnx", weight_type=QuantType.QUInt8
+    )
+    result = compiled(tmp_path / "dynamic.onnx", data, accuracy_level=1)
+    assert any("DynamicQuantizeLinear" in layer.reason for layer in result.report.layers)
+    assert next(entry.sqnr_db for entry in result.report.outputs if entry.name == "r2") > 20
 
 
 @pytest.mark.parametrize("target", ["tda4vm", "generic"])

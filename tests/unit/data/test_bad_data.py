@@ -131,7 +131,7 @@ def test_an_array_without_the_axis_of_frames_is_hinted_at() -> None:
 
 @pytest.mark.parametrize("spec", [{"x": np.ones(())}, {"x": FRAMES, "y": np.ones(())}])
 def test_an_array_without_axes_is_no_list_of_frames(spec: object) -> None:
-    with pytest.raises(DataError, match="different numbers of frames"):
+    with pytest.raises(DataError, match="is a single number, expected an axis of frames"):
         read(spec)
 
 

@@ -156,3 +156,42 @@ def test_labels_written_as_text_are_read_back(
     path.write_text("".join(f"{label}\n" for label in labels), "utf-8")
     raw = ArraySource({"": np.zeros((len(labels), 1))}, None, "zeros")
     assert list(read_labels(path, raw)) == labels
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_only_count_the_files_are_no_labels(tmp_path: Path, first: int) -> None:
+    pictures(tmp_path, *(f"{first + number}.png" for number in range(12)))
+    assert set(labels_of(tmp_path, PICTURE).values()) == {None}
+
+
+@pytest.mark.parametrize("names", [("0.png", "1_a.png", "1_b.png"), ("0.png", "2.png"), ("7.png", "8.png")])
+def test_numbers_that_do_not_count_from_the_start_without_a_gap_are_labels(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    pictures(tmp_path, *names)
+    assert list(labels_of(tmp_path, PICTURE).values()) == [int(name[0]) for name in names]
+
+
+@pytest.mark.parametrize("lines", ["9.5\n1\n2\n", "1\n9.5\n2\n", "label\n1\n2\n9.5\n"])
+def test_fractions_are_no_labels_and_no_heading(tmp_path: Path, lines: str) -> None:
+    (tmp_path / "l.txt").write_text(lines, "utf-8")
+    with pytest.raises(DataError, match=r"expected whole numbers, found '9\.5'"):
+        labels_of(FRAMES, PLAIN, tmp_path / "l.txt")
+
+
+def test_a_frame_says_what_was_taken_for_its_label(tmp_path: Path) -> None:
+    pictures(tmp_path / "words", "dog/1.png", "cat/2.png")
+    pictures(tmp_path / "numbers", "3/1.png", "7/2.png")
+    pictures(tmp_path / "names", "3_a.png", "cat.png")
+    np.savez(tmp_path / "d.npz", x=FRAMES, y=np.arange(3))
+    np.save(tmp_path / "l.npy", np.arange(3))
+
+    def origins(spec: object, wanted: InputSpec = PICTURE, labels: str | None = None) -> list[str]:
+        return [frame.label_from for frame in open_data(spec, [wanted], labels=labels).frames()]
+
+    words = "the places of folders in the order of their names: cat 0, dog 1"
+    assert origins(tmp_path / "words") == [words, words]
+    assert origins(tmp_path / "numbers") == ["the numbers of folders"] * 2
+    assert origins(tmp_path / "names") == ["the numbers that file names begin with", ""]
+    assert origins(tmp_path / "d.npz", PLAIN) == ["the array 'y' of the data"] * 3
+    assert origins(tmp_path / "d.npz", PLAIN, str(tmp_path / "l.npy")) == [""] * 3

@@ -7,7 +7,7 @@ import pytest
 
 import lowtide
 from lowtide.errors import DataError, OptionError
-from lowtide.ir import Graph, parse_graph
+from lowtide.ir import Constant, Graph, parse_graph
 from lowtide.plugin import discover
 
 REGISTRY = discover()
@@ -72,8 +72,20 @@ def test_the_range_of_an_input_without_a_clip_follows_from_mean_and_scale() -> N
     assert (found.min, found.max) == pytest.approx((-2.0, 127 / 64))
 
 
+@pytest.mark.parametrize(
+    ("end", "shown"), [(-4.0, "a1 0 to -4"), (0.0, "a1 0 to 0"), (np.nan, "a1 0 to nan")]
+)
+def test_a_clip_whose_limits_are_no_range_is_named(end: float, shown: str) -> None:
+    graph = trained()
+    graph.set_constant(graph.values["p4"], Constant.of(np.array(end, np.float32)))
+    frames = np.linspace(-1, 1, 5 * 32, dtype=np.float32).reshape(5, 1, 2, 4, 4)
+    result = compile_trained(graph, data=frames, prequantized_model=1)
+    (note,) = (entry for entry in result.report.diagnostics if entry.code == "LT863")
+    assert f"limits that are no range: {shown}" in note.message
+
+
 def test_a_tensor_that_no_clip_covers_needs_frames() -> None:
-    with pytest.raises(DataError, match="no known range for 1 tensor: x"):
+    with pytest.raises(DataError, match=r"no known range for 1 tensor: x .*input_mean and input_scale"):
         compile_trained(trained(clip_input=False))
     frames = np.linspace(-1, 1, 5 * 32, dtype=np.float32).reshape(5, 1, 2, 4, 4)
     result = compile_trained(trained(clip_input=False), data=frames)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -179,14 +180,17 @@ def test_a_shape_that_does_not_fit_is_refused(tmp_path: Path, shapes: dict[str, 
         )
 
 
-def test_half_precision_becomes_single(tmp_path: Path) -> None:
-    weights = np.array([[0.5, 2.0]], np.float16)
+@pytest.mark.parametrize(
+    ("kind", "number"), [(TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)]
+)
+def test_half_and_double_precision_become_single(tmp_path: Path, kind: int, number: Any) -> None:
+    weights = np.array([[0.5, 2.0]], number)
     proto = model(
-        [n("Mul", ["x", "w"], ["a"]), n("Cast", ["a"], ["y"], to=TensorProto.FLOAT16)],
+        [n("Mul", ["x", "w"], ["a"]), n("Cast", ["a"], ["y"], to=kind)],
         {"x": [1, 2]},
         {"y": [1, 2]},
         {"w": weights},
-        dtype=TensorProto.FLOAT16,
+        dtype=kind,
     )
     graph = load(tmp_path, proto)
     assert {value.type.dtype for value in graph.values.values()} == {DType.FLOAT32}
@@ -225,6 +229,15 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
         load(tmp_path, proto)
 
 
+def twice(proto: onnx.ModelProto) -> onnx.ModelProto:
+    proto.graph.output.append(proto.graph.output[0])
+    return proto
+
+
+def unreadable(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(proto.SerializeToString().replace(b"Relu", b"R\xfflu"))
+
+
 def loop() -> onnx.NodeProto:
     body = helper.make_graph([], "b", [], [])
     return helper.make_node("Loop", ["x"], ["y"], "forever", body=body)
@@ -249,6 +262,12 @@ def loop() -> onnx.NodeProto:
         ),
         (model([n("Relu", ["x"], ["y"])], {"x": [1]}, {"x": [1]}), "input or a constant"),
         (model([], {"x": [1]}, {"x": [1]}), "no nodes"),
+        (twice(model([n("Relu", ["x"], ["y"])], {"x": [1]}, {"y": [1]})), "two outputs have this name"),
+        (unreadable(model([n("Relu", ["x"], ["y"])], {"x": [1]}, {"y": [1]})), "expected a name in UTF-8"),
+        (
+            model([n("Relu", ["x"], ["y"])], {"x": ["N", 3, "H", 8]}, {"y": ["N", 3, "H", 8]}),
+            re.escape("the shape ?x3x?x8 leaves dimensions open (as --set input_shapes.x=1x3x224x8)"),
+        ),
     ],
 )
 def test_what_cannot_be_taken_is_refused_by_name(tmp_path: Path, proto: onnx.ModelProto, words: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lowtide.errors import OptionError
@@ -74,6 +75,19 @@ def test_one_layer_may_not_give_one_input_two_shapes() -> None:
         ("object_detection:confidence_threshold", 1.5),
         ("object_detection:nms_threshold", -0.5),
         ("debug_level", -1),
+        ("bias_calibration_factor", 0),
+        ("inference_mode", 3),
+        ("core_number", 0),
+        ("core_start_idx", 0),
+        ("object_detection:meta_arch_type", 99),
+        ("object_detection:meta_arch_type", 2),
+        ("object_detection:top_k", -5),
+        ("object_detection:keep_top_k", 0),
+        ("ti_internal_nc_flag", -3),
+        ("tensor_bits", "1_6"),
+        ("tensor_bits", b"8"),
+        ("bias_calibration_factor", b"1"),
+        ("input_mean", "1_0"),
         ("channel_wise_quantization", "maybe"),
         ("deny_list:layer_name", ["a", None]),
     ],
@@ -151,12 +165,7 @@ def test_the_level_names_what_overrides_it() -> None:
     assert both == "calibrator chooses the ranges; weights chooses the corrections"
 
 
-def test_scale_type_four_and_few_frames_leave_notes() -> None:
-    assert "per channel" in note(
-        "advanced_options:channel_wise_quantization",
-        channel_wise_quantization=1,
-        quantization_scale_type=4,
-    )
+def test_few_frames_leave_a_note() -> None:
     key = "advanced_options:calibration_frames"
     assert "fewer" in note(key, calibration_frames=1)
     assert note(key, calibration_frames=10) == ""
@@ -164,3 +173,45 @@ def test_scale_type_four_and_few_frames_leave_notes() -> None:
 
 def test_flags_of_level_nine_say_so() -> None:
     assert "accuracy_level 9" in note("advanced_options:weight_clipping", weight_clipping=0)
+
+
+@pytest.mark.parametrize("eight", [8, 8.0, "8", "8.0", " 8 ", np.int64(8), np.float32(8)])
+def test_a_number_without_a_fraction_is_an_integer_in_every_spelling(eight: Any) -> None:
+    found = resolve({"tensor_bits": eight}).options.tensor_bits
+    assert (found, type(found)) == (8, int)
+
+
+@pytest.mark.parametrize("yes", [True, np.True_, 1, "1", "yes", "True", 1.0])
+def test_a_truth_value_may_be_of_numpy_or_a_word(yes: Any) -> None:
+    assert resolve({"bias_clipping": yes}).options.bias_clipping is True
+
+
+@pytest.mark.parametrize("names", [{"a", "b"}, np.array(["a", "b"]), {"a": 1}])
+def test_names_in_something_else_than_a_list_are_refused_with_what_to_give(names: Any) -> None:
+    with pytest.raises(OptionError, match=f"give a list of texts, .*{type(names).__name__} is neither"):
+        resolve({"deny_list:layer_name": names})
+
+
+def test_a_level_of_output_above_the_vendors_is_kept_with_a_note() -> None:
+    assert "levels are 0 to 6" in note("debug_level", debug_level=300)
+    assert "levels" not in note("debug_level", debug_level=6)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("advanced_options:accuracy_level", "accuracy_level"),
+        ("advanced_options:top_k", "object_detection:top_k"),
+        ("deny_list:max_num_subgraphs", "max_num_subgraphs"),
+        ("advanced_options:calibration_frame", "advanced_options:calibration_frames"),
+    ],
+)
+def test_an_unknown_key_names_the_one_behind_another_prefix(key: str, meant: str) -> None:
+    with pytest.raises(OptionError, match=rf"did you mean {meant}\b"):
+        resolve({key: 1})
+
+
+def test_one_key_flat_and_in_a_mapping_is_told_as_standing_twice() -> None:
+    key = "advanced_options:calibration_frames"
+    with pytest.raises(OptionError, match=f"{key} stands twice with different values: 3 and 2"):
+        resolve({"advanced_options": {"calibration_frames": 3}, key: 2})

@@ -219,7 +219,11 @@ def test_options_files_are_json_or_yaml(tmp_path: Path) -> None:
     [
         ("o.yaml", "a: [1\n", ["o.yaml:2:1"]),
         ("o.json", '{"a": }', ["o.json:1:7"]),
-        ("o.yaml", "- 1\n- 2\n", ["list"]),
+        ("o.yaml", "- 1\n- 2\n", ["options by name", "[1, 2]"]),
+        ("o.yaml", "", ["the file is empty", "`tensor_bits: 8`"]),
+        ("o.yaml", "just words", ["'just words'"]),
+        ("o.txt", "tensor_bits=8\naccuracy_level=0\n", ["KEY=VALUE", "not read", "`tensor_bits: 8`"]),
+        ("o.txt", "# import\nmodelType  = 2\nnumParamBits = 8\n", ["KEY=VALUE", "not read"]),
         ("o.yaml", "session: 5\n", ["session"]),
     ],
 )

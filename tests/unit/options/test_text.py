@@ -58,7 +58,7 @@ def test_a_name_that_lost_its_spelling_in_a_file_is_refused_with_the_remedy(
 @given(st.integers(min_value=0, max_value=10**12), st.floats(min_value=0, max_value=1))
 def test_numbers_on_the_command_line_are_numbers(integer: int, number: float) -> None:
     assert from_flag(f"seed={integer}").seed == integer
-    assert from_flag(f"bias_calibration_factor={number!r}").bias_calibration_factor == number
+    assert from_flag(f"input_scale={number!r}").input_scale == (number,)
 
 
 @given(

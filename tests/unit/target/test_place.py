@@ -173,6 +173,7 @@ def test_an_allow_list_leaves_the_rest_to_the_host(target: Target) -> None:
     [
         (Options(deny_list_layer_type=("Sim",)), "did you mean"),
         (Options(deny_list_layer_type=("MAKER_Sun",)), "MAKER_Sum"),
+        (Options(deny_list_layer_type=("1",)), "operator codes of TFLite are not understood"),
         (Options(deny_list_layer_name=("conv2",)), "did you mean conv1"),
         (Options(allow_list_layer_name=("relu2",)), "relu1"),
         (Options(allow_list_layer_name=("m",), deny_list_layer_name=("r",)), "exclude each other"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -311,6 +313,27 @@ def test_when_the_time_is_over_the_first_result_is_there(setting: Setting, ladde
     assert found.end == "the time is over"
     assert len(found.tried) == 1
     assert lowtide.load_output(found.folder).report["measured_frames"] == 6
+
+
+def test_a_step_whose_search_the_time_ends_in_is_not_judged_and_tried_on_resume(
+    setting: Setting, ladder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class UntilSearch(Progress):
+        late = False
+
+        def stage(self, name: str) -> None:
+            self.late = self.late or "search" in name
+
+    ladder(PLAIN, Rung(step="mixed precision", options={"goal": "sqnr>=60"}))
+    shown = UntilSearch()
+    clock = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: 1e9 if shown.late else 0.0)
+    monkeypatch.setattr("lowtide.tuning.search.time", clock)
+    found = setting.tune(time_budget=1e6, progress=shown)
+    assert shown.late
+    assert (found.end, len(found.tried)) == ("the time is over", 1)
+    resumed = setting.tune().tried
+    assert [entry.step for entry in resumed] == ["plain", "mixed precision"]
+    assert "sqnr>=60 is out of reach" in resumed[1].why
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def residual(seed: int, blocks: int = 8) -> Graph:
 @pytest.mark.parametrize(("target", "number"), [("tda4vm", 0), ("tda4vm", 1), ("am68a", 4)])
 def test_means_do_not_drift_along_a_chain_of_sums(target: str, number: int) -> None:
     ratios: list[float] = []
-    for seed in range(3):
+    for seed in range(8):
         bench = Bench(residual(seed), target, number)
         plain = bench.graph.clone()
         bench.run(Reconstruct(sums=False))
@@ -39,7 +39,7 @@ def test_means_do_not_drift_along_a_chain_of_sums(target: str, number: int) -> N
         bench.graph = plain
         bench.run(Reconstruct())
         ratios.append(drift(bench) / without)
-    assert np.exp(np.mean(np.log(ratios))) < 0.5
+    assert np.exp(np.mean(np.log(ratios))) < 0.6
 
 
 def drift(bench: Bench) -> float:

@@ -29,9 +29,12 @@ from lowtide.ir.schema import schema
 from lowtide.ir.shapes import infer_types
 from lowtide.passes import PassContext
 from lowtide_plugins.frontends.onnx_format.operators import expand, is_expanded
-from lowtide_plugins.frontends.onnx_format.tensors import read_tensor
+from lowtide_plugins.frontends.onnx_format.tensors import read_tensor, unsupported_type
 from lowtide_plugins.frontends.onnx_format.upgrade import DEFAULT_DOMAINS, upgrade
 from lowtide_plugins.passes.quantization import FoldQdq
+
+OTHER_FLOATS = frozenset({DType.FLOAT16, DType.FLOAT64})
+"""Float types of files that become float32."""
 
 
 @attrs.frozen
@@ -87,6 +90,7 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise UnsupportedModelError(
             "sparse weights are not supported", place=graph.sparse_initializer[0].values.name
         )
+    _check_text(graph)
     made: set[str] = set()
     for name in [name for node in graph.node for name in node.output if name]:
         if name in made:
@@ -97,9 +101,25 @@ def _check_model(model: onnx.ModelProto) -> None:
         for name in node.input:
             if name and name not in known:
                 raise ModelError(f"{_place(node)} reads {name!r}, which nothing makes")
+    outputs: set[str] = set()
     for output in graph.output:
         if output.name not in known:
             raise ModelError("nothing makes this output", place=output.name)
+        if output.name in outputs:
+            raise ModelError("two outputs have this name", place=output.name, hint="list it once")
+        outputs.add(output.name)
+
+
+def _check_text(graph: onnx.GraphProto) -> None:
+    """Names that are no UTF-8 come out of the parser as bytes."""
+    texts: list[object] = [value.name for value in (*graph.input, *graph.output)]
+    texts += [tensor.name for tensor in graph.initializer]
+    for node in graph.node:
+        texts += [node.op_type, node.domain, node.name, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    wrong = next((text for text in texts if isinstance(text, bytes)), None)
+    if wrong is not None:
+        raise ModelError(f"expected a name in UTF-8, found {wrong!r}", hint="is the file damaged?")
 
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
@@ -166,8 +186,8 @@ class _Importer:
             raise UnsupportedModelError("sequences, maps and optionals are not supported", place=value.name)
         tensor = value.type.tensor_type
         dtype = _dtype(tensor.elem_type, f"input {value.name}")
-        if dtype is DType.FLOAT16:
-            self.request.diagnostics.info("LT452", value.name, "float16 becomes float32")
+        if dtype in OTHER_FLOATS:
+            self.request.diagnostics.info("LT452", value.name, f"{dtype} becomes float32")
             dtype = DType.FLOAT32
         given = wanted.pop(value.name, None)
         dims = [dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim]
@@ -176,11 +196,11 @@ class _Importer:
                 raise ModelError(f"the shape {list(given)} does not fit {dims}", place=f"input {value.name}")
             return TensorType(dtype, given)
         if not tensor.HasField("shape") or None in dims[1:]:
-            example = "x".join(str(dim or 224) for dim in dims) or "1x3x224x224"
+            open_ = "x".join(str(dim or "?") for dim in dims)
             raise UnsupportedModelError(
-                f"the shape {dims} leaves dimensions open",
+                f"the shape {open_} leaves dimensions open" if dims else "no shape is given",
                 place=f"input {value.name}",
-                hint=f"--set input_shapes.{value.name}={example}",
+                hint=f"as --set input_shapes.{value.name}={_example(dims)}",
             )
         if dims and dims[0] is None:
             self.request.diagnostics.info("LT451", value.name, "the batch size is open and becomes 1")
@@ -193,9 +213,7 @@ class _Importer:
         self.constant(tensor.name, read_tensor(tensor, self.folder))
 
     def constant(self, name: str, constant: Constant) -> None:
-        if constant.dtype is DType.FLOAT16:
-            constant = Constant.of(constant.array().astype(np.float32))
-        self.values[name] = self.made.add_constant(name, constant)
+        self.values[name] = self.made.add_constant(name, _single(constant))
 
     def node(self, node: onnx.NodeProto) -> None:
         attributes = {entry.name: self.attribute(node, entry) for entry in node.attribute}
@@ -205,7 +223,7 @@ class _Importer:
         found = schema(node.op_type)
         if found is None:
             raise UnsupportedModelError(f"ONNX has no operator {node.op_type}", place=_place(node))
-        if node.op_type == "Cast" and attributes.get("to") == onnx.TensorProto.FLOAT16:
+        if node.op_type == "Cast" and attributes.get("to") in {float_.onnx for float_ in OTHER_FLOATS}:
             attributes["to"] = onnx.TensorProto.FLOAT
         outputs = list(node.output)
         while outputs and not outputs[-1]:
@@ -236,7 +254,7 @@ class _Importer:
         value = onnx.helper.get_attribute_value(entry)
         match value:
             case onnx.TensorProto():
-                return read_tensor(value, self.folder)
+                return _single(read_tensor(value, self.folder))
             case bytes():
                 return value.decode("utf-8", "replace")
             case bool() | int() | float() | str():
@@ -251,10 +269,10 @@ class _Importer:
     def output(self, name: str) -> Value:
         value = self.values[name]
         if value.producer is None:
-            raise ModelError(
-                f"the output {name!r} is an input or a constant",
+            raise UnsupportedModelError(
+                f"the output {name!r} is an input or a constant of the network: nothing computes it",
                 place=name,
-                hint="there is nothing to compute",
+                hint="leave it out of the outputs when you export the model",
             )
         return value
 
@@ -302,13 +320,22 @@ def _onnx_name(dtype: DType) -> str:
     return _ONNX_NAMES.get(dtype, dtype.value)
 
 
+def _single(constant: Constant) -> Constant:
+    """The graph has one float type; integers stay as they are."""
+    return Constant.of(constant.array().astype(np.float32)) if constant.dtype in OTHER_FLOATS else constant
+
+
+def _example(dims: Sequence[int | None]) -> str:
+    """A shape that could be meant: a picture, where there are four axes."""
+    usual = (1, 3, 224, 224) if len(dims) in {0, 4} else (1, *(16,) * (len(dims) - 1))
+    return "x".join(str(dim or guess) for dim, guess in zip(dims or usual, usual, strict=True))
+
+
 def _dtype(number: int, place: str) -> DType:
     try:
         return DType.from_onnx(number)
     except (ValueError, KeyError) as error:
-        raise UnsupportedModelError(
-            f"the element type {onnx.TensorProto.DataType.Name(number)} is not supported", place=place
-        ) from error
+        raise unsupported_type(number, place) from error
 
 
 def _constant(node: onnx.NodeProto, attributes: Mapping[str, AttributeValue]) -> Constant:

@@ -22,9 +22,7 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path) -> Constant:
     try:
         dtype = DType.from_onnx(tensor.data_type)
     except (ValueError, KeyError) as error:
-        raise UnsupportedModelError(
-            f"the element type {error} is not supported", place=f"tensor {tensor.name}"
-        ) from error
+        raise unsupported_type(tensor.data_type, f"tensor {tensor.name}") from error
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return _external(tensor, dtype, folder)
     try:
@@ -34,6 +32,16 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path) -> Constant:
             f"the data does not fit the shape: {error}", place=f"tensor {tensor.name}"
         ) from error
     return Constant.of(np.asarray(array))
+
+
+def unsupported_type(number: int, place: str) -> UnsupportedModelError:
+    """The error for an element type of ONNX, by its number."""
+    names = {value: name for name, value in onnx.TensorProto.DataType.items()}
+    return UnsupportedModelError(
+        f"the element type {names.get(number, number)} is not supported",
+        place=place,
+        hint="export the model with float32 or float16 weights, or with 8-bit or 16-bit codes",
+    )
 
 
 def _external(tensor: onnx.TensorProto, dtype: DType, folder: Path) -> Constant:
