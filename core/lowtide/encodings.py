@@ -54,9 +54,11 @@ class EncodingRequest:
 
     Attributes:
         graph: the prepared float network; not to be changed.
+        model_digest: SHA-256 of the model file, as in the manifest.
     """
 
     graph: Graph
+    model_digest: str
     target: Target
     rule: ScaleRule
     placement: Placement

@@ -146,6 +146,21 @@ def test_what_cannot_be_estimated_is_refused_with_a_reason(
     assert "Traceback" not in outcome.err
 
 
+def test_the_folder_of_a_float_network_has_no_latency_and_no_proto(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    named = f"quant_params_proto_path={tmp_path / 'p.prototxt'}"
+    outcome = run(
+        "compile", MODEL, "--target", "am68a", "--output", folder, "--set", "tensor_bits=32", "--set", named
+    )
+    assert outcome.status == 0, outcome.err
+    assert "without effect" in outcome.out
+    assert not list(tmp_path.rglob("*.prototxt"))
+    assert not (folder / "quant_params.onnx").exists()
+    outcome = run("estimate", folder)
+    assert outcome.status != 0
+    assert "LT601 tensor_bits: a float network has no latency" in outcome.err
+
+
 def test_a_folder_does_not_take_widths(run: Run, compiled: Path) -> None:
     outcome = run("estimate", compiled, "--bits", 8)
     assert outcome.status == 2

@@ -30,9 +30,8 @@ from strategies import constants, graphs, quant_params, tensor_types
 
 QUICK = settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[HealthCheck.data_too_large],
 )
 
 

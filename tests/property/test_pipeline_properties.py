@@ -18,7 +18,7 @@ def registry() -> Registry:
     return found
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(pipelines)
 def test_the_text_of_a_pipeline_reads_back_to_equal_passes(passes: tuple[Pass, ...]) -> None:
     text = print_pipeline(passes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,14 +9,14 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 
 from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
-from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.request import CompileRequest, model_digest
 from lowtide.compiler.result import CompileResult
 from lowtide.compiler.run import preprocess_for
 from lowtide.compiler.stages import Compilation
 from lowtide.compiler.summary import build_report
 from lowtide.data import Preprocess
 from lowtide.errors import OptionError
-from lowtide.ir import Graph, print_graph
+from lowtide.ir import Graph
 from lowtide.narrow import is_mapping, is_sequence
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
@@ -140,11 +139,3 @@ def _digests(compilation: Compilation) -> dict[str, str]:
     if fingerprint is not None:
         found["data"] = fingerprint
     return found
-
-
-def model_digest(model: Path | Graph) -> str:
-    """SHA-256 of a model file, or of the text form of a graph."""
-    if isinstance(model, Graph):
-        return hashlib.sha256(print_graph(model).encode()).hexdigest()
-    with model.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

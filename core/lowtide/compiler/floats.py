@@ -14,6 +14,7 @@ from lowtide.compiler.goal import FigureGoal
 from lowtide.compiler.held_out import FEWEST, HeldOut, split
 from lowtide.compiler.oracle import MeasuringOracle
 from lowtide.compiler.recipe import Recipe, Settings, check_recipe, chosen_lines, recipe_of, recipe_place
+from lowtide.compiler.request import model_digest
 from lowtide.compiler.structure import with_structure
 from lowtide.compiler.trials import improved
 from lowtide.compiler.widths import ask, choose, with_oracle
@@ -131,6 +132,7 @@ def read_encodings(c: Compilation) -> Encodings:
     """
     request = EncodingRequest(
         graph=c.graph,
+        model_digest=model_digest(c.request.model),
         target=c.target,
         rule=c.rule,
         placement=c.placement,

@@ -14,6 +14,7 @@ from lowtide.compiler.widths import ask, foresee
 from lowtide.errors import OptionError
 from lowtide.ir import Graph
 from lowtide.latency import LatencyTable, estimate, plan_of_codes, uniform_plan
+from lowtide.options import FLOAT_BITS
 from lowtide.plugin import Registry
 from lowtide.precision import PrecisionPlan
 from lowtide.target import Assignment, Placement, Target, load_target, place
@@ -77,11 +78,7 @@ def estimate_model(request: CompileRequest, bits: int | None = None) -> Estimate
     elif c.prequantized:
         plan = plan_of_codes(c.graph, c.target, c.placement)
     elif c.is_float:
-        raise OptionError(
-            "a float network has no latency on the accelerator",
-            place="tensor_bits",
-            hint="set tensor_bits to 8 or 16, or give --bits",
-        )
+        raise _no_latency("set tensor_bits to 8 or 16, or give --bits")
     else:
         c.encodings = read_encodings(c)
         problem = ask(c)
@@ -103,11 +100,18 @@ def estimate_output(saved: SavedOutput, registry: Registry, target: str | None =
     Raises:
         UnknownNameError: when nobody provides the device any more.
         UnsupportedByTargetError: when it has no latency model.
+        OptionError: when the network was left in float.
     """
+    if saved.manifest["options"].get("tensor_bits") == str(FLOAT_BITS):
+        raise _no_latency("compile with tensor_bits 8 or 16")
     device = load_target(target or str(saved.report["device"]["name"]), registry)
     placement = Placement(tuple(_assignment(layer) for layer in saved.report["layers"]))
     plan = plan_of_codes(saved.graph, device, placement)
     return _estimate(saved.graph, device, placement, plan, registry)
+
+
+def _no_latency(hint: str) -> OptionError:
+    return OptionError("a float network has no latency on the accelerator", place="tensor_bits", hint=hint)
 
 
 def _estimate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from lowtide.calibrate import StatisticsCache
 from lowtide.compiler.progress import Progress
 from lowtide.data import Preprocess
 from lowtide.errors import OptionError
-from lowtide.ir import Graph
+from lowtide.ir import Graph, print_graph
 from lowtide.options import OptionLayer
 from lowtide.passes import Pass
 from lowtide.plugin import Registry
@@ -72,3 +73,11 @@ class CompileRequest:
     registry: Registry
     progress: Progress = attrs.field(factory=Progress)
     after_pass: Callable[[Pass, Graph], None] | None = None
+
+
+def model_digest(model: Path | Graph) -> str:
+    """SHA-256 of a model file, or of the text form of a graph."""
+    if isinstance(model, Graph):
+        return hashlib.sha256(print_graph(model).encode()).hexdigest()
+    with model.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

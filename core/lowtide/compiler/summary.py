@@ -134,8 +134,9 @@ def _agreement(compilation: Compilation) -> AgreementReport | None:
         layers=len(found.layers),
         layer_share=layers.share,
         layer_largest=layers.largest,
-        output_share=codes.share,
-        output_largest=codes.largest,
+        outputs=len(found.codes),
+        output_share=codes.share if found.codes else None,
+        output_largest=codes.largest if found.codes else None,
     )
 
 

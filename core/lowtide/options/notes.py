@@ -23,6 +23,7 @@ QUANTIZATION = (
     "scales",
     "weights",
     "statistics_frames",
+    "quant_params_proto_path",
     *WIDTH_OPTIONS,
 )
 """Options that mean nothing to a network that stays in float."""

@@ -17,13 +17,18 @@ def quantized_activations(graph: Graph) -> tuple[Value, ...]:
     return tuple(value for value in made if value.type.quant is not None)
 
 
-def remove_codes(graph: Graph) -> None:
+def remove_codes(graph: Graph, *, clamped: bool = True) -> None:
     """Make the graph float in place: quantized constants become the numbers that their codes stand for.
 
-    Where codes clamp at 0 what nothing else does, a Clip takes their place. Nodes that convert between
-    numbers and integers at the ends of a network stay.
+    Nodes that convert between numbers and integers at the ends of a network stay.
+
+    Args:
+        graph: changed in place.
+        clamped: put a Clip where codes clamp at 0 what nothing else does; without, the layers stay what
+            they are, for a network that gets its codes again.
     """
-    add_clamps(graph, clamps_in_codes(graph))
+    if clamped:
+        add_clamps(graph, clamps_in_codes(graph))
     for value in quantized_activations(graph):
         graph.retype(value, value.type.with_quant(None))
     for value in graph.constants:

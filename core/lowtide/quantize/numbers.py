@@ -198,14 +198,26 @@ def split_bias(codes: Sequence[int] | Array, *, code_max: int = 127, multiplier_
     Source: the vendor's 16-bit bias format, as its training-side simulation models it.
     """
     values = np.asarray(codes, np.int64)
-    largest = int(np.abs(values).max(initial=0))
-    multiplier = min(max(1, -(-largest // code_max)), multiplier_max)
-    # The largest bias was rounded too, so its multiplier may have been a little larger.
-    for known in range(multiplier, min(multiplier + 2, multiplier_max) + 1):
-        if largest <= code_max * known and not (values % known).any():
-            return values.astype(np.int32)
+    if bias_multiplier(values, code_max=code_max, multiplier_max=multiplier_max) is not None:
+        return values.astype(np.int32)
+    multiplier = _least_multiplier(values, code_max, multiplier_max)
     stored = np.clip(round_half_away(values / multiplier), -code_max, code_max)
     return (stored * multiplier).astype(np.int32)
+
+
+def bias_multiplier(codes: Array, *, code_max: int = 127, multiplier_max: int = 255) -> int | None:
+    """The multiplier of biases that are in the format of `split_bias`; ``None`` for others."""
+    values = codes.astype(np.int64)
+    least = _least_multiplier(values, code_max, multiplier_max)
+    # The largest bias was rounded too, so its multiplier may have been a little larger.
+    for known in range(least, min(least + 2, multiplier_max) + 1):
+        if int(np.abs(values).max(initial=0)) <= code_max * known and not (values % known).any():
+            return known
+    return None
+
+
+def _least_multiplier(values: Array, code_max: int, multiplier_max: int) -> int:
+    return min(max(1, -(-int(np.abs(values).max(initial=0)) // code_max)), multiplier_max)
 
 
 def accumulator_reach(codes: Array, axis: int, input_quant: QuantParams) -> Array:

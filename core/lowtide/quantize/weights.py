@@ -74,7 +74,8 @@ def quantize_mac(graph: Graph, node: Node, bits: int, request: SolveRequest) -> 
         raise QuantizationError("the weights hold NaN or infinity", place=f"{node.place}, {weights.name}")
     known = request.weight_scales.get(node.layer or node.output.name)
     if known is not None:
-        axis = operands.axis if len(known) > 1 else None
+        single = output_channels(node, operands) == 1 and _by_channel(operands, node, request)
+        axis = operands.axis if len(known) > 1 or single else None
         quant = QuantParams(numbers.signed_dtype(bits), known, 0, axis)
     else:
         quant = _weight_quant(real, operands, node, bits, request)
@@ -105,9 +106,9 @@ def requantize_bias(graph: Graph, node: Node, bias: Array, request: SolveRequest
 def _weight_quant(
     real: Array, operands: MacOperands, node: Node, bits: int, request: SolveRequest
 ) -> QuantParams:
-    rule, operator = request.rule, request.target.operators[node.op]
+    rule = request.rule
     power, narrow = rule.weight_scale == "power-of-two", rule.weight_codes == "narrow"
-    if rule.weight_granularity == "per-channel" and operator.per_channel and operands.axis is not None:
+    if _by_channel(operands, node, request):
         return numbers.weight_params(real, bits, axis=operands.axis, power=power, narrow=narrow)
     tensor = numbers.weight_params(real, bits, axis=None, power=power, narrow=narrow)
     by_channel = rule.weight_granularity == "per-channel-depthwise" and request.channel_wise
@@ -115,6 +116,12 @@ def _weight_quant(
         return tensor
     scales = shifted_scales(tensor.scale[0], fine_scales(real, operands, bits, request))
     return QuantParams(tensor.dtype, scales, 0, operands.axis)
+
+
+def _by_channel(operands: MacOperands, node: Node, request: SolveRequest) -> bool:
+    """Whether the rule gives every output channel a scale of its own."""
+    possible = request.target.operators[node.op].per_channel and operands.axis is not None
+    return possible and request.rule.weight_granularity == "per-channel"
 
 
 def fine_scales(real: Array, operands: MacOperands, bits: int, request: SolveRequest) -> tuple[float, ...]:

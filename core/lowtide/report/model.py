@@ -197,16 +197,18 @@ class AgreementReport:
         layers: how many layers were compared on the same input codes.
         layer_share: the share of their codes that differ.
         layer_largest: the largest difference among them; more than 1 is an error in one of the two.
-        output_share: from end to end, the share of codes that differ.
-        output_largest: from end to end, the largest difference.
+        outputs: how many outputs have codes, which were compared from end to end; the others are float.
+        output_share: the share of their codes that differ; ``None`` without any.
+        output_largest: the largest difference among them; ``None`` without any.
     """
 
     arithmetic: str
     layers: int
     layer_share: float
     layer_largest: int
-    output_share: float
-    output_largest: int
+    outputs: int
+    output_share: float | None
+    output_largest: int | None
 
 
 @attrs.frozen(kw_only=True)

@@ -100,7 +100,7 @@ def _outputs(report: Report) -> RenderableType:
         return Text("nothing was measured: no data was given", style="yellow")
     if not report.outputs:
         none = Text("no output has numbers to compare: the layers that they come from have", style="dim")
-        return Group(none, Text(), _agreement(report.agreement, ends=False)) if report.agreement else none
+        return Group(none, Text(), _agreement(report.agreement, 0)) if report.agreement else none
     title = f"outputs against the float network, {counted(report.measured_frames, 'frame')}"
     extra = ("emulated dB",) if report.agreement else ()
     table = new_table(title, "output", right=(*OUTPUT_FIGURES, *extra))
@@ -108,12 +108,19 @@ def _outputs(report: Report) -> RenderableType:
         row: list[Text | str] = [db(output.sqnr_db), figure(output.cosine, ".6f"), f"{output.max_error:.4g}"]
         emulated = [db(output.qdq_sqnr_db)] if extra else []
         table.add_row(Text(short_name(output.name)), *row, *emulated)
-    return Group(table, Text(), _agreement(report.agreement, ends=True)) if report.agreement else table
+    return (
+        Group(table, Text(), _agreement(report.agreement, len(report.outputs))) if report.agreement else table
+    )
 
 
-def _agreement(found: AgreementReport, *, ends: bool) -> Text:
-    """One sentence on exact execution beside the emulation."""
-    whole = f", from end to end {found.output_share:.2%} by at most {found.output_largest}" if ends else ""
+def _agreement(found: AgreementReport, outputs: int) -> Text:
+    """One sentence on exact execution beside the emulation, for so many outputs that have numbers."""
+    whole = ""
+    if found.output_share is not None:
+        whole = f", from end to end {found.output_share:.2%} by at most {found.output_largest}"
+    if found.outputs < outputs:
+        which = f"{outputs - found.outputs} of {outputs} outputs" if found.outputs else "outputs"
+        whole = f"{whole}; {which} are float and not compared in codes"
     layers = (
         f"{counted(found.layers, 'layer')} on the same codes differ in {found.layer_share:.2%} "
         f"by {found.layer_largest}"

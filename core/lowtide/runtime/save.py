@@ -13,13 +13,20 @@ EXTERNAL_LIMIT = 1_500_000_000
 """Bytes of constants above which they go to a file of their own: a protobuf message ends at 2 GiB."""
 
 
-def save_model(graph: Graph, path: Path, *, quantized: bool) -> tuple[str, ...]:
+def save_model(graph: Graph, path: Path, *, quantized: bool, description: str = "") -> tuple[str, ...]:
     """Write a graph as ONNX; see `lowtide.runtime.to_model`.
+
+    Args:
+        graph: what to write.
+        path: where to.
+        quantized: with Q/DQ pairs.
+        description: a sentence about the model, which viewers show.
 
     Returns:
         The names of the files, that of the data last where there is one.
     """
     model = to_model(graph, quantized=quantized)
+    model.doc_string = description
     # Real numbers may take four times the bytes of the codes they come from, so the model itself is asked.
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if size <= EXTERNAL_LIMIT:

@@ -79,6 +79,7 @@ class Assignment:
         device: where it runs.
         reason: why it runs on the host; empty on the accelerator.
         hint: how to bring it to the accelerator; may be empty.
+        chosen: whether it is on the host although the device could run it and no list of the user says so.
         subgraph: the number of its part, counted from 0 in executable order; ``None`` on the host.
     """
 
@@ -87,6 +88,7 @@ class Assignment:
     device: Literal["accelerator", "host"]
     reason: str = ""
     hint: str = ""
+    chosen: bool = False
     subgraph: int | None = None
 
 
@@ -148,13 +150,21 @@ def place(graph: Graph, target: Target, options: PlacementOptions, diagnostics: 
     found = layers(graph)
     limit = subgraph_limit(target, options)
     refusals = _denied(found, target, options, diagnostics)
-    for name, how in decoding(found, options).items():
-        refusals.setdefault(name, _Refusal(f"post-processing, which 8 bits would spoil: {how}", KEEP))
+    decodes = decoding(found, options)
+    # What a file of the detection head names, and what follows, the vendor's own post-processing replaces.
+    ours = not options.meta_layers_names_list
     for layer in found:
-        if layer.name not in refusals and (why := _refusal(layer, target, options.tensor_bits)):
+        if layer.name in refusals:
+            continue
+        why = _refusal(layer, target, options.tensor_bits)
+        if layer.name in decodes:
+            how = f"post-processing, which 8 bits would spoil: {decodes[layer.name]}"
+            why = _Refusal(how, KEEP, chosen=why is None and ours)
+        if why is not None:
             refusals[layer.name] = why
     for name in followers(found, refusals):
-        refusals[name] = _Refusal("what it reads is made on the host, and nothing behind it has weights")
+        reason = "what it reads is made on the host, and nothing behind it has weights"
+        refusals[name] = _Refusal(reason, chosen=ours)
     groups = _groups(found, refusals)
     kept = _keep_largest(groups, found, limit, refusals, diagnostics)
     numbers = {position: number for number, group in enumerate(kept) for position in group}
@@ -205,12 +215,13 @@ def detection_head(found: Sequence[Layer], options: PlacementOptions) -> Detecti
 class _Refusal:
     reason: str
     hint: str = ""
+    chosen: bool = False
 
 
 def _assignment(layer: Layer, refusal: _Refusal | None, subgraph: int | None) -> Assignment:
     if refusal is None:
         return Assignment(layer.name, layer.op, "accelerator", subgraph=subgraph)
-    return Assignment(layer.name, layer.op, "host", refusal.reason, refusal.hint)
+    return Assignment(layer.name, layer.op, "host", refusal.reason, refusal.hint, refusal.chosen)
 
 
 def subgraph_limit(target: Target, options: PlacementOptions) -> int:
@@ -361,7 +372,7 @@ def _keep_largest(
     for group in sorted(ranked[limit:], key=lambda group: group[0]):
         reason = f"the network falls into {len(groups)} parts and the accelerator takes {limit}"
         for position in group:
-            refusals[found[position].name] = _Refusal(reason)
+            refusals[found[position].name] = _Refusal(reason, chosen=True)
         first = found[group[0]]
         diagnostics.warning(
             "LT551",

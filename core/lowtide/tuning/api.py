@@ -12,10 +12,10 @@ from typing import Any, cast
 import attrs
 
 from lowtide.calibrate import StatisticsCache
-from lowtide.compiler.api import layers_of, model_digest
+from lowtide.compiler.api import layers_of
 from lowtide.compiler.output import VERSIONED, SavedOutput, check_free, load_output
 from lowtide.compiler.progress import Progress
-from lowtide.compiler.request import CompileRequest
+from lowtide.compiler.request import CompileRequest, model_digest
 from lowtide.compiler.stages import Compilation
 from lowtide.data import DataSource, Preprocess
 from lowtide.data.source import evenly_spread

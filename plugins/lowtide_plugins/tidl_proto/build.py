@@ -8,7 +8,8 @@ import numpy as np
 
 from lowtide.ir import Array, Node, QuantParams, Value
 from lowtide.quantize import numbers
-from lowtide.quantize.codes import with_sign
+from lowtide.quantize.codes import quantized_activations, with_sign
+from lowtide.quantize.operands import MacOperands
 from lowtide.runtime import dequantize
 from lowtide_plugins.tidl_proto.expected import DATA_LAYER, Entry, entries
 from lowtide_plugins.tidl_proto.records import CalibType, LayerParams, NetParams, QuantType, TensorParams
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 WIDE = 2
 """The element type of 16-bit codes."""
 
-SPLIT_CODE_MAX = 127
-"""The largest 8-bit code of a bias that is stored as code times multiplier."""
-
 
 def build(result: CompileResult) -> tuple[NetParams, ...]:
-    """The protos in the order of the parts; none when nothing has codes."""
+    """The protos in the order of the parts; none when nothing has codes, as with 32 bits."""
+    if not quantized_activations(result.graph):
+        return ()
     builder = _Builder(result)
-    found = (builder.net(part) for part in entries(result.graph, result.target, result.placement))
-    return tuple(net for net in found if any(layer.outputs for layer in net.layers))
+    return tuple(builder.net(part) for part in entries(result.graph, result.target, result.placement))
 
 
 class _Builder:
@@ -101,15 +100,12 @@ class _Builder:
     def bias(self, entry: Entry) -> TensorParams | None:
         if entry.operands is None or entry.operands.bias is None or entry.operands.bias.constant is None:
             return None
-        value = entry.operands.bias
-        data, quant = value.constant.array() if value.constant else np.zeros(0), value.type.quant
-        if quant is None:
-            real = np.broadcast_to(data.astype(np.float64).reshape(-1), (entry.channels,))
-            scale: tuple[float, ...] = (1.0,)
-        else:
-            scales = np.array(quant.scale)
-            real = np.broadcast_to(data.reshape(-1) * scales, (entry.channels,))
-            scale = tuple(float(number) for number in 1.0 / (scales * self.bias_multiplier(data, quant)))
+        data, quant = entry.operands.bias.constant.array(), entry.operands.bias.type.quant
+        steps = quant.scale if quant is not None else _accumulator_scales(entry.operands)
+        real = data.astype(np.float64).reshape(-1) * (np.array(steps) if quant is not None else 1.0)
+        real = np.broadcast_to(real, (entry.channels,))
+        multiplier = 1 if quant is None else self.bias_multiplier(entry.operands, data)
+        scale = tuple(1.0 / (step * multiplier) for step in steps)
         return TensorParams(
             min=float(real.min(initial=0.0)),
             max=float(real.max(initial=0.0)),
@@ -119,11 +115,12 @@ class _Builder:
             value=tuple(float(number) for number in real),
         )
 
-    def bias_multiplier(self, codes: Array, quant: QuantParams) -> int:
-        """The factor of a bias of the split format, 1 elsewhere."""
-        if not self.result.target.bias.split or len(quant.scale) > 1:
-            return 1
-        return max(1, -(-int(np.abs(codes.astype(np.int64)).max(initial=0)) // SPLIT_CODE_MAX))
+    def bias_multiplier(self, operands: MacOperands, codes: Array) -> int:
+        """The factor of a bias of the split format, which 8-bit operands have, 1 elsewhere."""
+        quants = (operands.activation.type.quant, operands.weights.type.quant)
+        narrow = all(quant is not None and quant.bits == 8 for quant in quants)
+        split = self.result.target.bias.split and narrow
+        return (numbers.bias_multiplier(codes) if split else None) or 1
 
     def constant(self, value: Value) -> TensorParams:
         quant = value.type.quant
@@ -131,6 +128,14 @@ class _Builder:
         assert value.constant is not None  # noqa: S101 - slopes are constants
         real = dequantize(value.constant.array(), quant)
         return _tensor(quant, float(real.min(initial=0.0)), float(real.max(initial=0.0)))
+
+
+def _accumulator_scales(operands: MacOperands) -> tuple[float, ...]:
+    """The scales of a bias that is too large for codes; 1 where there is no accumulator of codes."""
+    activation, weights = operands.activation.type.quant, operands.weights.type.quant
+    if activation is None or weights is None:
+        return (1.0,)
+    return numbers.bias_scales(activation.scale[0], weights)
 
 
 def _tensor(quant: QuantParams, low: float, high: float) -> TensorParams:

@@ -14,6 +14,7 @@ from lowtide.errors import OutputError
 from lowtide.quantize.codes import remove_codes
 from lowtide.runtime import save_model
 from lowtide_plugins.tidl_proto.build import build
+from lowtide_plugins.tidl_proto.files import description, named, network_file, numbered
 from lowtide_plugins.tidl_proto.text import print_net
 
 if TYPE_CHECKING:
@@ -32,56 +33,44 @@ class TidlProtoEmitter(Emitter):
 
     def emit(self, result: CompileResult, folder: Path) -> tuple[str, ...]:
         """See `Emitter.emit`."""
-        texts = _texts(result, Path(NAME))
-        for path, text in texts.items():
-            (folder / path).write_text(text, "utf-8")
-        names = tuple(str(path) for path in texts)
+        texts = _texts(result)
+        paths = numbered(folder / NAME, len(texts))
+        for path, text in zip(paths, texts, strict=True):
+            path.write_text(text, "utf-8")
+        names = tuple(path.name for path in paths)
         return (*names, *_save_network(result, folder / NAME)) if texts else ()
 
 
-def network_beside(proto: Path) -> Path:
-    """Where the network is that a proto is for."""
-    return proto.with_suffix(".onnx")
-
-
 def _save_network(result: CompileResult, proto: Path) -> tuple[str, ...]:
+    path = network_file(proto, result.digests["model"])
     graph = result.graph.clone()
-    remove_codes(graph)
-    return save_model(graph, network_beside(proto), quantized=False)
+    remove_codes(graph, clamped=False)  # the proto has its layers and its ranges, which clamp
+    return save_model(graph, path, quantized=False, description=description(proto))
 
 
-def numbered(path: Path, count: int) -> tuple[Path, ...]:
-    """The files of `count` parts: the path itself for one, ``stem_0.suffix`` and so on for several."""
-    if count == 1:
-        return (path,)
-    return tuple(path.with_name(f"{path.stem}_{number}{path.suffix}") for number in range(count))
-
-
-def _texts(result: CompileResult, path: Path) -> dict[Path, str]:
-    if not result.target.vendor_layers:
-        return {}
-    nets = build(result)
-    return dict(zip(numbered(path, len(nets)), map(print_net, nets), strict=True))
+def _texts(result: CompileResult) -> tuple[str, ...]:
+    return tuple(map(print_net, build(result))) if result.target.vendor_layers else ()
 
 
 def write_named(result: CompileResult) -> None:
     """Write the files that the option quant_params_proto_path names, unless they are there.
 
-    The network with these weights goes beside them, unless there is one.
+    The network with these weights goes beside them.
 
     Raises:
+        OptionError: when the path is a folder, or the file of another number of parts.
         OutputError: when they cannot be written.
     """
     chosen = result.options.options.quant_params_proto_path
     if not chosen:
         return
-    texts = _texts(result, Path(chosen))
-    if any(path.exists() for path in texts):
+    texts = _texts(result)
+    paths = named(chosen, len(texts))
+    if not texts or any(path.exists() for path in paths):
         return
-    for path, text in texts.items():
+    for path, text in zip(paths, texts, strict=True):
         _write(path, text)
-    if texts and not network_beside(Path(chosen)).exists():
-        _save_network(result, Path(chosen))
+    _save_network(result, Path(chosen))
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,8 +15,8 @@ from lowtide.errors import QuantizationError
 from lowtide.ir import Array
 from lowtide.quantize import numbers
 from lowtide_plugins.tidl_proto.check import Problem, problems
-from lowtide_plugins.tidl_proto.emitter import network_beside, numbered
 from lowtide_plugins.tidl_proto.expected import Entry, entries
+from lowtide_plugins.tidl_proto.files import named, network_file, network_of
 from lowtide_plugins.tidl_proto.records import LayerParams, TensorParams
 from lowtide_plugins.tidl_proto.text import read
 
@@ -50,13 +50,26 @@ class TidlProtoSource(EncodingSource):
         if not chosen:
             return None
         parts = entries(request.graph, request.target, request.placement)
-        paths = numbered(Path(chosen), len(parts))
+        paths = named(chosen, len(parts))
         if not any(path.exists() for path in paths):
+            _announce(request, Path(chosen))
             return None
         reader = _Reader(request, chosen)
         for path, part in zip(paths, parts, strict=True):
             reader.part(path, part)
         return reader.encodings()
+
+
+def _announce(request: EncodingRequest, chosen: Path) -> None:
+    """Say where the network of a new proto goes, when another file has the expected name."""
+    expected, path = chosen.with_suffix(".onnx"), network_file(chosen, request.model_digest)
+    if path != expected and request.target.vendor_layers:
+        request.diagnostics.info(
+            "LT868",
+            str(expected),
+            f"the file stays as it is, and the network that {chosen.name} is for is written to {path}",
+            f"give the vendor's tool {path.name} together with {chosen.name}",
+        )
 
 
 class _Reader:
@@ -110,12 +123,14 @@ class _Reader:
         limit = ONE_CODE * max(abs(tensor.min), abs(tensor.max))
         beyond = float((np.abs(weights) > limit).mean()) if weights.size else 0.0
         if beyond > FOREIGN:
+            made_for = network_of(Path(self.chosen), self.request.model_digest)
+            hint = f"compile the network that it is for{f', {made_for}' if made_for else ''}"
             self.request.diagnostics.warning(
                 "LT866",
                 f"{self.chosen}, layer {entry.name}, weights",
                 f"{beyond:.0%} of the weights lie outside of {tensor.min:g} to {tensor.max:g}: the proto was "
                 "made for other weights",
-                hint=f"compile the network that was written beside it, {network_beside(Path(self.chosen))}",
+                hint=hint,
             )
 
     def weight_scales(self, layer: LayerParams, tensor: TensorParams, bits: int) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -23,7 +23,6 @@ def extents(high: NDArray[np.float64], low: NDArray[np.float64] | None = None) -
     )
 
 
-@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_from_the_needed_number_on_all_but_the_allowed_tensors_stay_settled_and_not_below_it(
     frames: int, tensors: int, seed: int
@@ -129,7 +128,6 @@ def test_two_outliers_do_not_hide_each_other() -> None:
     assert {entry.frame for entry in outliers(extents(high))} == {"frame 3", "frame 30"}
 
 
-@settings(deadline=None)
 @given(st.integers(8, 100), st.integers(0, 2**32 - 1))
 def test_frames_of_one_kind_have_no_outlier(frames: int, seed: int) -> None:
     random = np.random.default_rng(seed)

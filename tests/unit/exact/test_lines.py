@@ -23,7 +23,7 @@ def codes_on(line: Line, integers: Array, *, once: bool) -> Array:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-14, -2), min_size=1, max_size=4),
     st.integers(1, 18),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from lowtide.exact import ExactSession, find_profile
 from lowtide.exact.product import product_of, reach_of
@@ -14,13 +14,13 @@ from lowtide.quantize.operands import mac_operands
 from unit.exact.random_layers import difference, layers, networks
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(layers())
 def test_a_layer_gives_what_integers_of_any_size_give(case: tuple[Graph, str, int]) -> None:
     assert difference(*case) == ""
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(networks())
 def test_a_network_gives_what_integers_of_any_size_give(case: tuple[Graph, str, int]) -> None:
     assert difference(*case) == ""

@@ -62,7 +62,7 @@ def load(path: Path, content: bytes) -> None:
     assert peak < MEGABYTES << 20
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages())
 def test_a_damaged_onnx_file_is_read_or_refused(
     tmp_path: Path, damage: list[tuple[str, float, bytes]]
@@ -70,7 +70,7 @@ def test_a_damaged_onnx_file_is_read_or_refused(
     load(tmp_path / "net.onnx", damaged(MODEL.read_bytes(), damage))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_bytes_behind_the_identifier_are_read_or_refused(content: bytes) -> None:
     from lowtide_plugins.frontends.tflite_format.reader import read_model
@@ -93,7 +93,7 @@ REAL = (
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", REAL)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=damages())
 def test_damaged_published_files_are_read_or_refused(
     tmp_path: Path, name: str, damage: list[tuple[str, float, bytes]]

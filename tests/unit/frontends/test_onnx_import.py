@@ -283,7 +283,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
         OnnxFrontend().load(tmp_path / "m.onnx", ImportRequest())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_raises_nothing_but_model_errors(data: st.DataObject) -> None:
     content = bytearray(MODEL.read_bytes())

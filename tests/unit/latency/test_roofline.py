@@ -54,7 +54,7 @@ def test_the_model_of_every_device_keeps_the_contract(device: str, denied: tuple
     check_latency_model(latency_model(found.target, installed()), found)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_plan_with_wider_tensors_never_takes_less_time(data: st.DataObject) -> None:
     found = whole(data.draw(st.sampled_from(DEVICES)))

@@ -113,6 +113,18 @@ def test_the_report_has_the_exact_figures_first() -> None:
     assert result.report.agreement.layer_largest <= 1
 
 
+def test_outputs_that_are_float_are_not_said_to_agree_in_codes() -> None:
+    result = compiled("am68a", 4, **{"deny_list:layer_name": "logits"})
+    found = result.report.agreement
+    assert found is not None
+    assert (found.outputs, found.output_share, found.output_largest) == (0, None, None)
+    assert found.layers > 0
+    coded = compiled("am68a", 4).report.agreement
+    assert coded is not None
+    assert coded.outputs == 1
+    assert coded.output_share is not None
+
+
 def test_the_arithmetic_can_be_chosen_by_name() -> None:
     result = compiled("am68a", 4, arithmetic="float32")
     assert result.device.profile.name == "float32"

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lowtide
@@ -26,7 +26,6 @@ def compiled() -> CompileResult:
     return lowtide.compile(MODEL, target="am68a", data=str(CALIBRATION), frames=6)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(-20, 20, width=32) | st.just(math.nan) | st.just(math.inf), max_size=50))
 def test_every_number_is_counted_once_inside_or_outside(values: list[float]) -> None:
     histogram = Histogram(-4.0, 8.0)
@@ -46,7 +45,6 @@ def test_an_element_falls_into_the_bin_that_holds_it() -> None:
     assert histogram.counts[[0, 3, 63]].tolist() == [2, 1, 2]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=4))
 def test_samples_reach_every_channel_and_are_few(shape: list[int]) -> None:
     step = sample_step(Value("x", TensorType(DType.FLOAT32, shape)))

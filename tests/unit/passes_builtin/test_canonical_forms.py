@@ -125,7 +125,7 @@ def test_a_mean_over_other_axes_stays(axes: tuple[int, ...]) -> None:
 LIMIT = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0, 6.0])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["Relu", "Max", "Min", "Clip"]), LIMIT, LIMIT, st.booleans()),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowtide.ir import Graph, Value
@@ -82,7 +82,7 @@ def networks(draw: st.DrawFn) -> Graph:
     return build.done(*outputs)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(networks())
 def test_the_prepare_pipeline_keeps_outputs_and_their_names(graph: Graph) -> None:
     names = [value.name for value in graph.outputs]
@@ -91,7 +91,7 @@ def test_the_prepare_pipeline_keeps_outputs_and_their_names(graph: Graph) -> Non
     assert [value.name for value in graph.outputs] == names
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(networks(), st.sampled_from(sorted(set(PREPARE.split(",")))))
 def test_every_pass_alone_keeps_outputs_and_settles(graph: Graph, name: str) -> None:
     check(graph, name)

@@ -85,7 +85,7 @@ def error(plan: PrecisionPlan, noise: Sensitivities) -> float:
     return first + sum(n for name, n in noise.weights.items() if plan.weights[name] == 8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(numbers, min_size=12, max_size=12), st.floats(0, 1))
 def test_no_plan_under_the_budget_has_a_smaller_sum_of_errors(values: list[float], share: float) -> None:
     noise = noise_of(values)

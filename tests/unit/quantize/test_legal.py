@@ -345,7 +345,7 @@ CHAINS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CHAINS, DEVICES)
 def test_a_graph_that_is_repaired_computes_the_same_bits(body: str, device: tuple[Target, int]) -> None:
     graph, legal = held(body, *device)
@@ -356,7 +356,7 @@ def test_a_graph_that_is_repaired_computes_the_same_bits(body: str, device: tupl
     assert bool(legal.refused) == again.converted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CHAINS, DEVICES)
 def test_conversion_refuses_nothing(body: str, device: tuple[Target, int]) -> None:
     graph, legal = held(body, *device, convert=True)

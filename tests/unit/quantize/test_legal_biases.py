@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.errors import QuantizationError
@@ -35,7 +35,6 @@ def test_other_biases_become_int32_at_most_half_a_step_away(bias: str, what: str
     assert codes(graph, "b").tolist() == [6, -8]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=2),
     st.floats(2.0**-7, 1, width=32),

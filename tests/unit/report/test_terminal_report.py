@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from lowtide.measure import ErrorSum, LayerError, Measurement
 from lowtide.report import Report, render_measurement, render_report
-from lowtide.report.model import FrontPoint, GoalReport
+from lowtide.report.model import AgreementReport, FrontPoint, GoalReport, OutputReport
 from lowtide.report.terminal import apart, milliseconds
 from unit.report.reports import FULL, LAYERS, LONG
 
@@ -85,6 +85,30 @@ def test_markup_in_names_and_texts_is_printed_as_it_stands() -> None:
         "correct-bias{frames=[8]}",
     ):
         assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("coded", "sentence"),
+    [
+        (0, "differ in 1.00% by 1; outputs are float and not compared in codes"),
+        (1, "from end to end 2.00% by at most 3; 1 of 2 outputs are float and not compared in codes"),
+        (2, "from end to end 2.00% by at most 3"),
+    ],
+)
+def test_outputs_without_codes_are_not_compared_in_codes(coded: int, sentence: str) -> None:
+    agreement = AgreementReport(
+        arithmetic="shift",
+        layers=4,
+        layer_share=0.01,
+        layer_largest=1,
+        outputs=coded,
+        output_share=0.02 if coded else None,
+        output_largest=3 if coded else None,
+    )
+    outputs = tuple(OutputReport(name=name, sqnr_db=9.0, cosine=1.0, max_error=0.0) for name in "ab")
+    text = " ".join(rendered(render_report(attrs.evolve(FULL, agreement=agreement, outputs=outputs))).split())
+    assert sentence in text
+    assert ("not compared in codes" in text) == (coded < 2)
 
 
 def test_infinite_and_undefined_figures_have_words() -> None:

@@ -39,7 +39,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(octave, chosen, known, macs, tied)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(plans())
 def test_scales_of_layers_differ_by_whole_right_shifts(plan: Plan) -> None:
     plan.descend()
@@ -53,7 +53,7 @@ def test_scales_of_layers_differ_by_whole_right_shifts(plan: Plan) -> None:
         assert (plan.chosen[mac.source] + step) / plan.per_octave >= mac.least_accumulator - 1e-9
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(plans())
 def test_the_predicted_error_never_rises_and_is_the_same_every_time(plan: Plan) -> None:
     before, start = plan.total(), dict(plan.chosen)

@@ -31,7 +31,7 @@ def evidence(seed: int, mixing: Array, window: Window, rows: int = 400) -> Evide
     return Evidence(weights, target, fixed, mean, moments, window, has_bias=True)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SEEDS)
 def test_weights_undo_what_was_mixed_in_front(seed: int) -> None:
     size = 6
@@ -55,7 +55,7 @@ def test_few_rows_change_no_weights() -> None:
     assert found.least_squares(rounds=2) is found.weights
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(0, 5))
 def test_more_rounds_do_not_raise_the_error_that_shows(seed: int, rounds: int) -> None:
     window = Window(0.0, 2.0)
@@ -86,7 +86,7 @@ def test_the_nearest_target_looks_the_same_and_is_no_farther(first: list[float],
     assert (np.abs(made - present) <= np.abs(target - present)).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SEEDS, st.booleans(), st.booleans(), st.booleans())
 def test_a_chosen_scale_is_never_worse_than_the_present_one(
     seed: int, per_channel: bool, shift: bool, split: bool

@@ -85,7 +85,7 @@ def networks(draw: st.DrawFn) -> Graph:
     return make.done(make.node("Gemm", [flat, weights]))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(networks())
 def test_the_float_network_computes_the_same(graph: Graph) -> None:
     made, _ = equalize(graph)

@@ -64,7 +64,7 @@ def difference(first: Graph, second: Graph) -> float:
     return worst
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.floats(0.0, 4.0), st.sampled_from([0.0, 3.0, 12.0]))
 def test_the_float_network_computes_the_same(seed: int, spread: float, gain: float) -> None:
     graph = gated(seed, spread)

@@ -30,7 +30,7 @@ def moments_of(generator: np.random.Generator, groups: int, size: int) -> Array:
     return np.asarray(np.matmul(vectors.transpose(0, 2, 1), vectors))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5), st.integers(1, 80))
 def test_no_output_is_worse_than_with_nearest_codes(seed: int, groups: int, outputs: int, size: int) -> None:
     generator = np.random.default_rng(seed)

@@ -86,19 +86,20 @@ function outputs() {
         ...(emulated ? [db(number(output.qdq_sqnr_db))] : []),
       ]),
     ),
-    agreement(report.agreement),
+    agreement(report.agreement, report.outputs.length),
   ];
 }
 
-function agreement(found) {
+function agreement(found, outputs) {
   if (found === null) return null;
   const clean = found.layer_largest <= 1;
   return el(
     "p",
     { class: clean ? "quiet" : "note" },
     `Measured on ${count(report.measured_frames, "frame")} in exact execution (${found.arithmetic}), beside the Q/DQ emulation: `,
-    `${count(found.layers, "layer")} on the same codes differ in ${share(found.layer_share, 1)} of them by ${found.layer_largest}, `,
-    `from end to end ${share(found.output_share, 1)} by at most ${found.output_largest}.`,
+    `${count(found.layers, "layer")} on the same codes differ in ${share(found.layer_share, 1)} of them by ${found.layer_largest}`,
+    found.outputs ? `, from end to end ${share(found.output_share, 1)} by at most ${found.output_largest}` : "",
+    found.outputs < outputs ? `; ${found.outputs ? `${outputs - found.outputs} of ${outputs} outputs` : "outputs"} are float and not compared in codes.` : ".",
   );
 }
 
