@@ -24,7 +24,8 @@ class Difference:
     Attributes:
         layer: the layer, or another place; empty for the whole.
         tensor: which tensor of the layer; may be empty.
-        effect: how much it weighs, in dB of quantization noise; infinity where a layer has no counterpart.
+        effect: how much it weighs, in dB of quantization noise; infinity where a layer has no counterpart,
+            0 for what follows from other differences.
     """
 
     layer: str

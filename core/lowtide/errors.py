@@ -157,6 +157,15 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     return f"known: {listing}{', …' if len(names) > 30 else ''}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: `one` for 1, else `many`, by default with an s.
+
+    >>> counted(1, "frame"), counted(1200, "frame"), counted(2, "entry", "entries")
+    ('1 frame', '1,200 frames', '2 entries')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def short_name(name: str) -> str:
     """A name for tables and messages: of the joined names of a fused TFLite tensor the first and a count.
 

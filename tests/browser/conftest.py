@@ -70,11 +70,11 @@ def opened(browser: Browser, reports: Callable[[str], Report], tmp_path: Path) -
     """Open the page of a report; when the test is done, nothing was asked for and nobody complained."""
     pages: list[Opened] = []
 
-    def open_page(name: str, *, scheme: str = "light", width: int = 1280) -> Opened:
+    def open_page(name: str, *, scheme: str = "light", width: int = 1280, height: int = 800) -> Opened:
         path = tmp_path / "report.html"
         path.write_text(page(report_json(reports(name), volatile=False)), "utf-8")
         context = browser.new_context(
-            color_scheme="dark" if scheme == "dark" else "light", viewport={"width": width, "height": 800}
+            color_scheme="dark" if scheme == "dark" else "light", viewport={"width": width, "height": height}
         )
         made = Opened(context.new_page(), [], [])
         made.page.on("console", lambda message: made.messages.append(message.text))

@@ -14,7 +14,9 @@ from support import CALIBRATION, MODEL
 from unit.report.reports import FULL
 
 BLOCKS = 99
+START_MS = 30.0
 WIDE = "stage1/block30/depthwise/relu"
+WIDE_WEIGHTS = "stage2/block40/expand/relu"
 NASTY = 'stage0/</script><b title="&amp;">block'
 
 
@@ -48,22 +50,28 @@ def bare() -> Report:
 
 
 def deep() -> Report:
-    """About 300 layers with skips, some in 16 bits, two on the host, and parts that need other features.
+    """About 300 layers with skips, one in 16 bits, one with such weights alone, two on the host, and more.
 
     Latency, findings, steps and the front are made up: what they look like is tested here, not what they say.
     """
-    options = {"advanced_options:output_feature_16bit_names_list": WIDE, "accuracy_level": 0}
+    options = {
+        "advanced_options:output_feature_16bit_names_list": WIDE,
+        "advanced_options:params_16bit_names_list": WIDE_WEIGHTS,
+        "accuracy_level": 0,
+    }
     report = lowtide.compile(_deep(), target="am68a", data="random:1", options=options).report
     layers = tuple(
         attrs.evolve(
-            layer, latency_ms=0.01 + (index * 37 % 100) / 100, bound=("compute", "memory")[index % 2]
+            layer,
+            latency_ms=0.01 + (index * 37 % 100) / 100,
+            bound="host" if layer.placement == "host" else ("overhead", "compute")[index % 2],
         )
         for index, layer in enumerate(report.layers)
     )
     return attrs.evolve(
         report,
         layers=layers,
-        latency_ms=sum(layer.latency_ms or 0.0 for layer in layers),
+        latency_ms=sum(layer.latency_ms or 0.0 for layer in layers) + START_MS,
         findings=tuple(_findings(layers)),
         steps=(
             StepReport(step="equalize", sqnr_before_db=20.0, sqnr_after_db=24.0, kept=True, seconds=1.0),

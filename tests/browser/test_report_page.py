@@ -5,10 +5,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from browser.conftest import Open
-from browser.networks import NASTY, WIDE
+from browser.networks import NASTY, START_MS, WIDE, WIDE_WEIGHTS
+from lowtide.measure.gates import report_figures
 from lowtide.report import Report
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ def test_the_filter_narrows_the_table_and_the_graph(opened: Open, reports: Repor
     assert page.locator(".node.pale").count() == len(report.layers) - len(expected)
     page.get_by_role("searchbox").fill("")
     page.get_by_role("combobox", name="which layers").select_option("wide")
-    assert names(page) == [layer.name for layer in report.layers if layer.bits == 16] == [WIDE]
+    assert set(names(page)) == {WIDE, WIDE_WEIGHTS}
     page.get_by_role("combobox", name="which layers").select_option("host")
     assert set(names(page)) == {layer.name for layer in report.layers if layer.placement == "host"}
 
@@ -183,6 +185,87 @@ def test_nodes_of_the_graph_do_not_overlap_and_stand_below_what_they_read(
         rows.setdefault(y, []).append(x)
     for row in map(sorted, rows.values()):
         assert all(right - left >= 196 for left, right in itertools.pairwise(row))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1280, 900), (1280, 1200), (1280, 700), (1280, 400), (800, 900), (390, 900)]
+)
+def test_fit_shows_the_whole_graph(opened: Open, width: int, height: int) -> None:
+    page = opened("deep", width=width, height=height).page
+    page.get_by_role("button", name="whole graph").click()
+    view, drawing = page.locator(".graph-view"), page.locator("svg.graph")
+    assert view.evaluate(
+        "one => [one.scrollWidth - one.clientWidth, one.scrollHeight - one.clientHeight]"
+    ) == [
+        0,
+        0,
+    ]
+    full = drawing.bounding_box()
+    page.get_by_role("button", name="larger").click()
+    page.get_by_role("button", name="whole graph").click()
+    assert drawing.bounding_box() == full
+
+
+def test_layers_in_16_bits_are_those_of_the_gate_and_host_layers_stand_apart(
+    opened: Open, reports: Reports
+) -> None:
+    page, report = opened("deep").page, reports("deep")
+    tile = page.locator(".tile", has_text="in 8 bits").inner_text()
+    device = report.device
+    assert report_figures(attrs.asdict(report), ("layers_16bit",)) == {"layers_16bit": 2}
+    assert f"{device.accelerator_layers - 2} of {device.accelerator_layers}" in tile
+    assert "2 in 16 bits" in tile
+    assert f"{device.host_layers} more on the host" in tile
+
+
+def test_shares_of_latency_are_those_of_the_whole_network(opened: Open, reports: Reports) -> None:
+    page, report = opened("deep").page, reports("deep")
+    text = page.locator("#latency p").inner_text()
+    assert report.latency_ms
+    slowest = max(layer.latency_ms or 0.0 for layer in report.layers)
+    found = [float(share) for share in re.findall(r"([\d.]+) %", text)]
+    assert found[0] == pytest.approx(100 * slowest / report.latency_ms, rel=0.01)
+    assert found[-1] == pytest.approx(100 * START_MS / report.latency_ms, rel=0.01)
+    assert "the start of the network" in text
+
+
+def test_the_host_has_one_colour_everywhere(opened: Open) -> None:
+    page = opened("deep").page
+
+    def colour(selector: str, what: str) -> str:
+        return str(page.locator(selector).first.evaluate(f"one => getComputedStyle(one).{what}"))
+
+    found = {
+        colour("#summary .share .on-host", "fill"),
+        colour("#layers .place .on-host", "backgroundColor"),
+        colour("#latency .legend li:has-text('host') i", "backgroundColor"),
+        colour("#latency .bound-host", "backgroundColor"),
+        colour("#graph .legend .on-host", "backgroundColor"),
+        colour("#graph .node .on-host", "stroke"),
+    }
+    assert len(found) == 1
+
+
+def test_what_the_chart_of_errors_marks_has_a_key(opened: Open, reports: Reports) -> None:
+    page, report = opened("deep").page, reports("deep")
+    assert page.locator("#error svg .found").count() == len(report.findings)
+    assert page.locator("#error .legend", has_text="with a finding").count() == 1
+    odd = opened("odd").page
+    axis = odd.locator("#error svg .tick").all_text_contents()
+    assert "exact" in axis
+    assert "lost" in axis
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_table_that_goes_on_to_the_right_says_so_until_its_end(opened: Open, width: int) -> None:
+    page = opened("deep", width=width).page
+    view = page.get_by_role("region", name="layers", exact=True)
+    frame = page.locator(".edged")
+    hidden = view.evaluate("one => one.scrollWidth - one.clientWidth")
+    assert ("more" in (frame.get_attribute("class") or "").split()) == (hidden > 1)
+    assert width == 1280 or hidden > 1
+    view.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+    page.wait_for_function("!document.querySelector('.edged').classList.contains('more')")
 
 
 def test_names_are_text_and_never_markup(opened: Open, reports: Reports) -> None:

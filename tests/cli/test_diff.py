@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,17 @@ def test_every_kind_of_difference_is_named_with_both_sides(run: Run, compiled: P
     assert of(layers, "stem/relu6", "scale", "output")["effect_db"] == pytest.approx(47.5, abs=0.5)
     assert of(layers, "stem/relu6", "error alone")["effect_db"] > 30
     assert of(layers, "block2/pointwise/bn", "range")
+    largest = of(found["outputs"], "logits", "max_error")
+    ratio = float(largest["after"]) / float(largest["before"])
+    assert largest["effect_db"] == pytest.approx(abs(20 * math.log10(ratio)), abs=0.01)
     error = of(found["outputs"], "logits", "error")
     assert error["after"].endswith("dB")
+
+
+def test_what_has_no_effect_of_its_own_has_a_dash(run: Run, compiled: Path, other: Path) -> None:
+    lines = run("diff", compiled, other).out.splitlines()
+    (cosine,) = [line for line in lines if " cosine " in line]
+    assert cosine.split()[-1] == "-"
 
 
 def test_effects_descend(run: Run, compiled: Path, other: Path) -> None:

@@ -258,4 +258,8 @@ def test_commands_on_an_output_folder_take_every_mode(run: Run, compiled: Path, 
     compared = run("compare", compiled, *data, "--json").json
     evaluated = run("evaluate", compiled, *data, "--metric", "sqnr", "--json").json
     lossless = compared["outputs"]["logits"] == "inf"
-    assert lossless == (evaluated["metrics"]["sqnr"]["fixed"] == "inf") == (mode == "float")
+    figures = evaluated["metrics"]["sqnr"]
+    assert figures["float"] == "inf"
+    assert lossless == ("fixed" not in figures) == (mode == "float")
+    heading = run("evaluate", compiled, *data, "--metric", "sqnr").out
+    assert ("fixed" in heading) == (mode != "float")

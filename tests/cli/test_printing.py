@@ -114,7 +114,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Run) -> None:
     relu_model("odd.onnx", "[/y]", [1, 3])
     text = run("inspect", "odd.onnx").out
     assert "[/y]" in text
-    assert text.startswith("[g]: 1 nodes, 2 tensors")
+    assert text.startswith("[g]: 1 node, 2 tensors")
 
 
 def test_inspect_and_run_take_the_shapes_of_open_inputs(run: Run) -> None:
@@ -183,3 +183,20 @@ def test_the_demo_writes_an_output_that_can_be_inspected(run: Run) -> None:
     assert run("inspect", "d").status == 0
     assert run("demo", "--output", "d").status == 2
     assert Path("d/manifest.json").is_file()
+
+
+def test_one_frame_one_node_and_one_part_are_no_plurals(run: Run) -> None:
+    relu_model("small.onnx", "y", [1, 3])
+    data = ("--data", "random:1")
+    made = run("compile", "small.onnx", "--target", "am68a", *data, "--output", "o")
+    texts = [
+        made.out,
+        run("check", "small.onnx", "--target", "am68a", *data).out,
+        run("estimate", "small.onnx", "--target", "am68a").out,
+        run("evaluate", "o", "--data", "random:1", "--metric", "sqnr").out,
+    ]
+    assert "1 frame" in texts[0]
+    for text in texts:
+        assert not re.search(
+            r"(?<![\d.,])1 (frames|nodes|layers|parts|tensors|files|parameters)\b(?! a second)", text
+        )

@@ -8,7 +8,7 @@ import pytest
 
 from lowtide import errors
 from lowtide.diagnostics import Diagnostic, Diagnostics, Severity
-from lowtide.errors import LowtideError, nearest
+from lowtide.errors import LowtideError, counted, nearest
 
 ALL = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LowtideError)]
 
@@ -67,3 +67,10 @@ def test_diagnostics_are_kept_once_in_the_order_of_their_discovery() -> None:
         Diagnostic(Severity.INFO, "LT651", "tensor a", "without effect"),
     ]
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 frames"), (1, "1 frame"), (2, "2 frames"), (12345, "12,345 frames")]
+)
+def test_a_number_has_its_noun(number: int, words: str) -> None:
+    assert counted(number, "frame") == words

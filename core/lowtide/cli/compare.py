@@ -21,7 +21,7 @@ from lowtide.cli.shared import (
 from lowtide.compiler.output import load_output
 from lowtide.compiler.run import MODES, Mode
 from lowtide.compiler.vectors import LayerDifference, compare_vectors
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.measure import Measurement, measure_exact_layers, measure_layers
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, render_measurement, spaced
@@ -117,7 +117,7 @@ def render_traces(found: Sequence[LayerDifference], first: str | None) -> Render
             table.add_row(Text(short_name(entry.layer)), f"{entry.codes.share:.2%}", str(entry.codes.largest))
     compared = sum(entry.codes is not None for entry in found)
     if first is None:
-        verdict = Text(f"all {compared} layers that were compared are equal", style="green")
+        verdict = Text(f"all are equal: {counted(compared, 'layer')} compared", style="green")
     else:
         verdict = Text(f"{short_name(first)} is the first layer that differs", style="red")
     return spaced([table, verdict] if table.row_count else [verdict])

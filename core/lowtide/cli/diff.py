@@ -15,7 +15,7 @@ from lowtide.cli.context import registry_of, stdout
 from lowtide.compiler.diff import FolderDiff, diff_outputs
 from lowtide.compiler.output import load_output
 from lowtide.difference import Comparison, Difference
-from lowtide.errors import OutputError, nearest, short_name
+from lowtide.errors import OutputError, counted, nearest, short_name
 from lowtide.plugin import ComparisonSpec, Registry, plugin_code
 from lowtide.report.json import json_text
 from lowtide.report.terminal import new_table, spaced
@@ -49,7 +49,7 @@ def command(ctx: click.Context, *, first: Path, second: Path, every: bool, as_js
     if as_json:
         click.echo(json_text({"differences": [_row(entry) for entry in rows]}), nl=False)
     elif rows:
-        stdout().print(_differences(f"{first} and {second}: {len(rows)} differences", rows))
+        stdout().print(_differences(f"{first} and {second}: {counted(len(rows), 'difference')}", rows))
     else:
         stdout().print(Text("no difference", style="green"))
 
@@ -116,7 +116,7 @@ def _differences(title: str, rows: Sequence[Difference]) -> Table:
 
 
 def _effect(effect: float) -> str:
-    return "-" if math.isinf(effect) else f"{effect:.1f}"
+    return f"{effect:.1f}" if effect and math.isfinite(effect) else "-"
 
 
 def _folders(found: FolderDiff) -> dict[str, object]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lowtide.doctor import Examination
 from lowtide.doctor.records import Convergence
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.report.terminal import new_table
 
 MOVING = 5
@@ -19,7 +19,7 @@ MOVING = 5
 def render_examination(found: Examination) -> Iterator[RenderableType]:
     """The frames in a few lines: findings with remedies, and how the ranges settle."""
     table = new_table("calibration frames", "what", "value")
-    table.add_row("data", Text(f"{found.data}: {found.good} of {found.frames} frames can be used"))
+    table.add_row("data", Text(f"{found.data}: {found.good} of {counted(found.frames, 'frame')} can be used"))
     table.add_row("judged by", Text(found.basis))
     if found.convergence is not None:
         table.add_row("enough", _enough(found.convergence))
@@ -37,9 +37,8 @@ def render_examination(found: Examination) -> Iterator[RenderableType]:
 
 def _enough(found: Convergence) -> Text:
     settled = found.tensors - found.allowed
-    ranges = (
-        f"from there on the ranges of {settled} of {found.tensors} tensors stay within {found.tolerance:.0%}"
-    )
+    some = f"{settled} of {counted(found.tensors, 'tensor')}"
+    ranges = f"from there on the ranges of {some} stay within {found.tolerance:.0%}"
     if found.enough:
         text = f"{found.needed} of {found.frames} frames: {ranges}"
         return Text(text, style="green")
@@ -60,4 +59,4 @@ def _steps(found: Convergence) -> Iterator[RenderableType]:
             f"{short_name(entry.tensor)} ({entry.missing:.0%})" for entry in found.moving[:MOVING]
         )
         more = f" and {len(found.moving) - MOVING} more" if len(found.moving) > MOVING else ""
-        yield Text(f"still moving after {found.needed} frames: {named}{more}", style="dim")
+        yield Text(f"still moving after {counted(found.needed, 'frame')}: {named}{more}", style="dim")

@@ -17,7 +17,7 @@ from lowtide.cli.shared import given_options, option_options
 from lowtide.compiler.latency import Estimate, estimate_model, estimate_output
 from lowtide.compiler.output import load_output
 from lowtide.compiler.request import CompileRequest
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.latency import LatencyTable
 from lowtide.report.json import json_text
 from lowtide.report.terminal import milliseconds, new_table, spaced
@@ -95,7 +95,7 @@ def total_text(table: LatencyTable) -> str:
 
 def _layers(found: Estimate, slowest: int | None) -> Table:
     costs = found.table.layers
-    title = f"{found.target.title}, all {len(costs)} layers"
+    title = f"{found.target.title}, all {counted(len(costs), 'layer')}"
     if slowest is not None and slowest < len(costs):
         costs = tuple(sorted(costs, key=lambda cost: -cost.ms)[:slowest])
         title = f"{found.target.title}, the {slowest} slowest of {len(found.table.layers)} layers"

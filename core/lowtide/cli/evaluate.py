@@ -22,7 +22,7 @@ from lowtide.cli.shared import (
 )
 from lowtide.compiler.output import SavedOutput, load_output
 from lowtide.compiler.run import MODES, Mode, session_of
-from lowtide.errors import OptionError
+from lowtide.errors import OptionError, counted
 from lowtide.measure import Evaluation, Metric, evaluate
 from lowtide.measure.gates import FIGURES, PLACE, Gate
 from lowtide.plugin import MetricSpec
@@ -86,10 +86,11 @@ def command(
             saved.reference, fixed, source, metrics, registry=registry, progress=progress.advance
         )
     if as_json:
-        shown = {name: {"float": pair[0], "fixed": pair[1]} for name, pair in found.figures.items()}
+        sides = ("float",) if mode == "float" else ("float", "fixed")
+        shown = {name: dict(zip(sides, pair, strict=False)) for name, pair in found.figures.items()}
         click.echo(json_text({"frames": found.frames, "metrics": shown}), nl=False)
     else:
-        stdout().print(render_evaluation(found))
+        stdout().print(render_evaluation(found, fixed=mode != "float"))
     return judge(gates, figures | {name: pair[1] for name, pair in found.figures.items()})
 
 
@@ -110,14 +111,13 @@ def _reported(saved: SavedOutput, gates: Sequence[Gate]) -> dict[str, float | No
     return figures
 
 
-def render_evaluation(found: Evaluation) -> Table:
-    """A table of metrics, float beside fixed."""
-    table = new_table(f"metrics, {found.frames} frames", "metric", right=("float", "fixed", "difference"))
+def render_evaluation(found: Evaluation, *, fixed: bool = True) -> Table:
+    """A table of metrics, float beside fixed, or float alone."""
+    columns = ("float", "fixed", "difference") if fixed else ("float",)
+    title = f"metrics, {counted(found.frames, 'frame')}"
+    table = new_table(title, "metric", right=columns)
+    table.min_width = len(title)
     for name, (before, after) in found.figures.items():
-        table.add_row(
-            Text(name),
-            f"{before:.4f}",
-            f"{after:.4f}",
-            f"{after - before:+.4f}" if math.isfinite(before) else "-",
-        )
+        change = f"{after - before:+.4f}" if math.isfinite(before) else "-"
+        table.add_row(Text(name), *(f"{before:.4f}", f"{after:.4f}", change)[: len(columns)])
     return table

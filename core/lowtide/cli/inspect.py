@@ -11,6 +11,7 @@ from rich.text import Text
 from lowtide.cli.context import registry_of, stdout
 from lowtide.cli.shared import given_options, option_options
 from lowtide.compiler.output import load_output
+from lowtide.errors import counted
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, Value, print_graph
 from lowtide.options import resolve_options
@@ -49,7 +50,9 @@ def command(
 
 def _table(graph: Graph, match: str) -> Table:
     columns = ("tensor", "made by", "type", "codes", "scale", "zero", "range")
-    table = new_table(f"{graph.name}: {len(graph)} nodes, {len(graph.values)} tensors", *columns)
+    table = new_table(
+        f"{graph.name}: {counted(len(graph), 'node')}, {counted(len(graph.values), 'tensor')}", *columns
+    )
     for name, value in graph.values.items():
         if match in name:
             row = (name, _maker(graph, value), _type(value), *_quant(value))

@@ -11,7 +11,7 @@ from rich.text import Text
 from lowtide.cli.doctor import render_examination
 from lowtide.cli.estimate import total_text
 from lowtide.compiler.check import Preflight
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.report.terminal import new_table
 from lowtide.target import Assignment
 
@@ -47,11 +47,11 @@ def _summary(found: Preflight) -> Table:
     on_device = sum(c.placement.on_accelerator(layer.name) for layer in found.layers)
     table = new_table("", "what", "value")
     rows = (
-        ("model", f"{len(c.imported)} nodes, {len(found.layers)} layers after fusion"),
+        ("model", f"{counted(len(c.imported), 'node')}, {counted(len(found.layers), 'layer')} after fusion"),
         ("device", f"{c.target.title}, scale type {c.scale_type} ({c.rule.name})"),
         ("numbers", "its own codes" if c.prequantized else "float, to be quantized"),
-        ("accelerator", f"{on_device} layers in {len(c.placement.subgraphs)} parts"),
-        ("host", f"{len(found.layers) - on_device} layers"),
+        ("accelerator", f"{counted(on_device, 'layer')} in {counted(len(c.placement.subgraphs), 'part')}"),
+        ("host", counted(len(found.layers) - on_device, "layer")),
     )
     for row in rows:
         table.add_row(*map(Text, row))
@@ -175,6 +175,8 @@ def _verdict(found: Preflight) -> Text:
         return Text(text, style="red")
     repaired = sum(entry.action == "repaired" for entry in found.findings)
     converted = sum(entry.action == "converted" for entry in found.findings)
-    parts = [f"{repaired} repairs"] * bool(repaired) + [f"{converted} conversions"] * bool(converted)
+    parts = [
+        counted(number, what) for number, what in ((repaired, "repair"), (converted, "conversion")) if number
+    ]
     data = "calibration data is needed" if found.needs_data else "no calibration data is needed"
     return Text(f"ready to compile: {', '.join([*parts, data])}", style="green")

@@ -21,7 +21,7 @@ from lowtide.compiler.output import MANIFEST, load_output
 from lowtide.compiler.run import MODES, Device, Mode, run_frames
 from lowtide.compiler.vectors import write_vectors
 from lowtide.data import DataSource
-from lowtide.errors import OutputError
+from lowtide.errors import OutputError, counted
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Array, Graph
 from lowtide.options import resolve_options
@@ -119,7 +119,9 @@ def _dump(graph: Graph, device: Device | None, frames: DataSource, folder: Path)
     with progress_bars() as progress:
         progress.stage("dump layers")
         count = write_vectors(graph, device, frames, folder, progress=progress.advance)
-    stderr().print(f"{count} layers written to {folder}", style="green", markup=False, highlight=False)
+    stderr().print(
+        f"{counted(count, 'layer')} written to {folder}", style="green", markup=False, highlight=False
+    )
 
 
 def _stack_outputs(

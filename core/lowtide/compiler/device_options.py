@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from lowtide.compiler.recipe import Recipe, chosen_lines, recipe_of, recipe_place
-from lowtide.errors import LowtideError, OptionError
+from lowtide.errors import LowtideError, OptionError, counted
 from lowtide.options import FIELDS, FLOAT_BITS, EffectiveOption, ResolvedOptions
 from lowtide.passes import parse_pipeline
 from lowtide.plugin import Registry
@@ -47,7 +47,7 @@ def impossible(resolved: ResolvedOptions, target: Target, registry: Registry) ->
     for field in CORES:
         wanted = getattr(options, field)
         if target.cores is not None and wanted > target.cores:
-            known = "1 core" if target.cores == 1 else f"{target.cores} cores"
+            known = counted(target.cores, "core")
             yield OptionError(f"{target.name} has {known}, found {wanted}", place=_place(field, resolved))
     folder = Path(options.quant_params_proto_path).parent
     if not folder.is_dir():

@@ -129,7 +129,8 @@ def _outputs(first: Entry, second: Entry) -> Iterator[Difference]:
         yield from _figures(name, old, new, {"sqnr_db": "error"})
         for field in ("cosine", "max_error"):
             if old[field] != new[field]:
-                yield Difference(name, "", field, _text(old[field]), _text(new[field]), 0.0)
+                effect = _ratio_db(old[field], new[field]) if field == "max_error" else 0.0
+                yield Difference(name, "", field, _text(old[field]), _text(new[field]), effect)
 
 
 def _layer(name: str, old: Entry | None, new: Entry | None) -> Iterator[Difference]:
@@ -150,6 +151,12 @@ def _weight(field: str, old: Entry, new: Entry) -> float:
     if field in {"bits", "weight_bits"} and old[field] and new[field]:
         return WIDTH_STEP_DB * abs(int(new[field]) - int(old[field]))
     return math.inf if field in {"placement", "operator"} else 0.0
+
+
+def _ratio_db(old: object, new: object) -> float:
+    before, after = _number(old), _number(new)
+    known = 0 < before < math.inf and 0 < after < math.inf
+    return abs(20 * math.log10(after / before)) if known else math.inf
 
 
 def _figures(name: str, old: Entry, new: Entry, fields: Mapping[str, str]) -> Iterator[Difference]:

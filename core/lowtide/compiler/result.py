@@ -10,6 +10,7 @@ import attrs
 from lowtide.calibrate import Range
 from lowtide.compiler.run import Device, Mode, execute, input_specs
 from lowtide.data import Preprocess, open_data
+from lowtide.errors import counted
 from lowtide.ir import Array, Graph
 from lowtide.options import ResolvedOptions
 from lowtide.plugin import Registry
@@ -54,10 +55,8 @@ class CompileResult:
 
     def __repr__(self) -> str:
         outputs = ", ".join(f"{entry.name} {entry.sqnr_db:.1f} dB" for entry in self.report.outputs)
-        count = len(self.report.layers)
-        return (
-            f"<{type(self).__name__} of {self.graph.name} for {self.target.name}: {count} layers; {outputs}>"
-        )
+        size = counted(len(self.report.layers), "layer")
+        return f"<{type(self).__name__} of {self.graph.name} for {self.target.name}: {size}; {outputs}>"
 
     def run(self, frame: object, mode: Mode = "qdq") -> dict[str, Array]:
         """Run one frame.

@@ -25,7 +25,7 @@ from lowtide.compiler.trials import Trial
 from lowtide.data import DataSource, open_data
 from lowtide.diagnostics import Diagnostics
 from lowtide.encodings import Encodings
-from lowtide.errors import DataError, OptionError, noted, short_name
+from lowtide.errors import DataError, OptionError, counted, noted, short_name
 from lowtide.exact import find_profile
 from lowtide.frontend import ImportRequest, load_model
 from lowtide.ir import Graph, layers
@@ -275,11 +275,12 @@ class Compilation:
         """
         if self.source is None:
             shown = ", ".join(map(short_name, tensors[:3])) + (", …" if len(tensors) > 3 else "")
+            unknown = f"no known range for {counted(len(tensors), 'tensor')}: {shown}"
             # Whatever knows the ranges of all else takes those of pixels from these options.
             only_inputs = {value.name for value in self.graph.inputs}.issuperset(tensors)
             pixels = "; input_mean and input_scale give the range of pixels, too" if only_inputs else ""
             raise DataError(
-                f"no calibration data is given, and {len(tensors)} tensors have no known range: {shown}",
+                f"no calibration data is given, and {unknown}",
                 hint=f"--data FOLDER, FILE.npz or module:function{pixels}",
             )
         return self.source

@@ -10,7 +10,7 @@ import numpy as np
 
 from lowtide.data.source import Array, Frame, InputSpec, Label, RawFrame, RawSource, evenly_spread
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import DataError, nearest
+from lowtide.errors import DataError, counted, nearest
 
 
 @attrs.frozen
@@ -105,12 +105,14 @@ class DataSource:
             raise DataError("there are no frames", place=self.describe())
         if self.count is not None and seen != self.count:
             raise DataError(
-                f"expected {self.count} frames, found {seen}",
+                f"expected {counted(self.count, 'frame')}, found {seen}",
                 place=self.describe(),
                 hint="every pass must give the same frames",
             )
         if self.labels is not None and self.positions is None and seen != len(self.labels):
-            raise DataError(f"{len(self.labels)} labels for {seen} frames", place=self.describe())
+            raise DataError(
+                f"{counted(len(self.labels), 'label')} for {counted(seen, 'frame')}", place=self.describe()
+            )
 
     def attempts(self) -> Iterator[Frame | BadFrame]:
         """All frames, also those that do not fit, each with what `frames` would raise for it.
@@ -148,7 +150,9 @@ class DataSource:
             return raw.label
         position = seen if self.positions is None else self.positions[seen]
         if position >= len(self.labels):
-            raise DataError(f"{len(self.labels)} labels are given, none for this frame", place=raw.name)
+            raise DataError(
+                f"{counted(len(self.labels), 'label')} given, none for this frame", place=raw.name
+            )
         return self.labels[position]
 
     def _feeds(self, raw: RawFrame) -> dict[str, Array]:
@@ -224,7 +228,7 @@ def _check_finite(array: Array, place: str) -> None:
     if bad.any():
         first = tuple(int(index) for index in np.argwhere(bad)[0])
         raise DataError(
-            f"{int(bad.sum())} elements are NaN or infinite, the first at {first}",
+            f"NaN or infinity in {counted(int(bad.sum()), 'element')}, the first at {first}",
             place=place,
             hint="leave the frame out or mend it",
         )

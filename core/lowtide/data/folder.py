@@ -24,7 +24,7 @@ from lowtide.data.source import (
     label_name,
 )
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import DataError
+from lowtide.errors import DataError, counted
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
 NAMED_CLASSES = 10
@@ -109,7 +109,7 @@ class FolderSource(RawSource):
         return digest.hexdigest()
 
     def describe(self) -> str:
-        return f"{self.folder.name}/ ({len(self.files)} files)"
+        return f"{self.folder.name}/ ({counted(len(self.files), 'file')})"
 
 
 def open_folder(
@@ -207,8 +207,8 @@ def _is_entry(path: Path) -> bool:
 def _ignored(others: Sequence[Path], folder: Path) -> str:
     first, kinds = others[0], sorted({path.suffix.lower() or "none" for path in others})
     link = "" if first.is_file() else ", a link to a folder" if first.is_dir() else ", a link to nothing"
-    count = f"{len(others)} other files are ignored" if len(others) > 1 else "1 other file is ignored"
-    return f"{count} ({', '.join(kinds)}), the first is {first.relative_to(folder).as_posix()}{link}"
+    count = counted(len(others), "other file is", "other files are")
+    return f"{count} ignored ({', '.join(kinds)}), the first is {first.relative_to(folder).as_posix()}{link}"
 
 
 def _hidden(path: Path, folder: Path) -> bool:

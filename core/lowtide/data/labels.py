@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lowtide.data.source import Label, RawSource, as_label
-from lowtide.errors import DataError, nearest
+from lowtide.errors import DataError, counted, nearest
 
 Row = tuple[str, int]
 
@@ -39,7 +39,9 @@ def read_labels(path: Path, raw: RawSource) -> Sequence[Label]:
         return _by_name(rows, names, path)
     if raw.count is not None and len(values) != raw.count:
         raise DataError(
-            f"{len(values)} labels for {raw.count} frames", place=str(path), hint="give one label a frame"
+            f"{counted(len(values), 'label')} for {counted(raw.count, 'frame')}",
+            place=str(path),
+            hint="give one label a frame",
         )
     return values
 

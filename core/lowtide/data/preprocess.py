@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from lowtide.data.block import arguments
 from lowtide.data.source import Array
-from lowtide.errors import DataError, OptionError, nearest
+from lowtide.errors import DataError, OptionError, counted, nearest
 from lowtide.narrow import is_sequence
 
 FILTERS = {
@@ -188,5 +188,8 @@ def _centre(picture: Image.Image, size: Size) -> Image.Image:
 
 def _channels(values: tuple[float, ...], channels: int, name: str) -> Array:
     if len(values) not in {1, channels}:
-        raise DataError(f"{name} has {len(values)} numbers for {channels} channels", place="preprocess")
+        raise DataError(
+            f"{name} has {counted(len(values), 'number')} for {counted(channels, 'channel')}",
+            place="preprocess",
+        )
     return np.array(values, np.float32)

@@ -16,7 +16,7 @@ from lowtide.data.source import evenly_spread
 from lowtide.doctor.preparation import KEPT, KEPT_ELEMENTS, TRIED, judge_preparation
 from lowtide.doctor.ranges import Extents, Outlier, converge, outliers
 from lowtide.doctor.records import Convergence, Examination, FrameFinding
-from lowtide.errors import DataError, short_name
+from lowtide.errors import DataError, counted, short_name
 from lowtide.ir import Graph
 
 SHOWN = 5
@@ -169,7 +169,7 @@ class _Pass:
 
 
 def _outlier(found: Outlier) -> FrameFinding:
-    others = f" and {found.tensors - 1} more tensors" if found.tensors > 1 else ""
+    others = f" and {counted(found.tensors - 1, 'more tensor')}" if found.tensors > 1 else ""
     return FrameFinding(
         code="LT774",
         place=found.frame,
@@ -185,15 +185,15 @@ def _number(found: Convergence | None) -> Iterator[FrameFinding]:
     if found is None:
         return
     if not found.enough:
-        worst = found.moving[0] if found.moving else None
-        last = next((step for step in reversed(found.steps) if step[0] <= 0.75 * found.frames), None)
-        worst = last[2] if last is not None and last[2] is not None else worst
-        what = f": {short_name(worst.tensor)} still lacked {worst.missing:.0%}" if worst else ""
+        count, unsettled, worst = next(step for step in reversed(found.steps) if step[0] < found.needed)
+        assert worst is not None  # noqa: S101 - fewer frames than needed leave tensors unsettled
+        moving = f"with {count}, {unsettled} tensors still move"
+        most = f"{short_name(worst.tensor)} lacks {worst.missing:.0%}"
         yield FrameFinding(
             code="LT776",
             place="all frames",
             cause="ranges still grow: more frames are needed",
-            evidence=f"{found.needed} of {found.frames} frames were needed{what}",
+            evidence=f"{found.needed} of {found.frames} frames were needed: {moving}, {most}",
             remedy=f"give at least {2 * found.frames} frames",
         )
 

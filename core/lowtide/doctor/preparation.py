@@ -13,6 +13,7 @@ from lowtide.data import Frame, Preprocess
 from lowtide.doctor.candidates import Candidate, candidates
 from lowtide.doctor.evidence import Evidence, evidence_of, judge
 from lowtide.doctor.records import FrameFinding
+from lowtide.errors import counted
 from lowtide.ir import Array, Graph, Value
 
 TRIED = 16
@@ -98,9 +99,9 @@ def judge_preparation(
         )
         return rest, certain
     if len(frames) < FEWEST:
-        return f"{len(frames)} frames are too few to judge scale, mean and order by", certain
+        return f"too few frames to judge scale, mean and order by: {len(frames)}", certain
     found = _best(evidence, image, frames, progress)
-    basis = f"{evidence.words}, {min(len(frames), evidence.most)} frames"
+    basis = f"{evidence.words}, {counted(min(len(frames), evidence.most), 'frame')}"
     if found is None:
         return basis, certain
     chosen, before, after = found
@@ -210,7 +211,7 @@ def _model_free(image: Image, frames: Sequence[Frame]) -> list[FrameFinding]:
                 code="LT775",
                 place=ALL,
                 cause="the numbers are tiny, as of pictures that were divided by 255 twice",
-                evidence=f"the largest element of {len(arrays)} frames is {largest:.4g}",
+                evidence=f"the largest element of {counted(len(arrays), 'frame')} is {largest:.4g}",
                 remedy="check the scale: input_scale of the options, or that of the arrays",
             )
         )
@@ -223,7 +224,8 @@ def _model_free(image: Image, frames: Sequence[Frame]) -> list[FrameFinding]:
                     code="LT775",
                     place=ALL,
                     cause="the layout is mixed up: height, width, channels were reshaped, not transposed",
-                    evidence=f"in {rough} of {len(ratios)} frames the third element is closer than the next",
+                    evidence=f"in {rough} of {counted(len(ratios), 'frame')} "
+                    "the third element is closer than the next",
                     remedy="transpose the frames by "
                     f"{(0, 3, 1, 2) if image.axis == 1 else (0, 2, 3, 1)} instead of reshaping them",
                 )

@@ -88,13 +88,15 @@ def converge(extents: Extents) -> Convergence | None:
     spread = np.linspace(1, total, min(total, MOST_STEPS), dtype=np.float64)
     counts: NDArray[np.int64] = np.unique(np.rint(spread).astype(np.int64))
     missing = np.array([_missing(extents.widths(evenly_spread(total, int(count))), full) for count in counts])
+    # Which frames are taken depends on their number: a tensor is settled where no larger number undoes it.
+    missing = np.maximum.accumulate(missing[::-1])[::-1]
     unsettled = (missing > TOLERANCE).sum(axis=1)
     allowed = max(1, int(ALLOWED * tensors))
     late = np.flatnonzero(unsettled > allowed)
     first = int(late[-1]) + 1 if late.size else 0
     shown = sorted({*(round(total * share) for share in (0.1, 0.25, 0.5, 0.75)), int(counts[first])} - {0})
     steps = tuple(_step(extents, missing, counts, unsettled, count) for count in shown)
-    worst = missing[first:].max(axis=0)
+    worst = missing[first]
     order = [int(place) for place in np.argsort(-worst, kind="stable") if worst[place] > TOLERANCE]
     return Convergence(
         frames=total,

@@ -30,7 +30,7 @@ class Moving:
     """A tensor whose range is not settled.
 
     Attributes:
-        missing: the share of the final width that is not covered yet.
+        missing: the share of the final width that is not covered, at most, with so many frames or more.
     """
 
     tensor: str
@@ -41,16 +41,17 @@ class Moving:
 class Convergence:
     """How the ranges grow with the number of frames.
 
-    A tensor is settled at n frames when the range of the n evenly spread frames that ``--frames n`` takes
-    covers all but `tolerance` of the width of the range over all frames.
+    A tensor is settled at n frames when the range of the n evenly spread frames that ``--frames n`` takes,
+    and that of every larger number of them, covers all but `tolerance` of the width of the range over all
+    frames.
 
     Attributes:
         frames: how many frames there are, outliers and unusable ones left out.
         tensors: how many tensors are observed.
         allowed: how many of them may be unsettled.
-        needed: the smallest number of frames from which on no more than `allowed` tensors are unsettled.
-        steps: numbers of frames, each with how many tensors are unsettled then and the worst of them.
-        moving: tensors that are unsettled at `needed`, or at some number above; the worst first.
+        needed: the smallest number of frames at which no more than `allowed` tensors are unsettled.
+        steps: numbers of frames, each with how many tensors are unsettled at it and the worst of them.
+        moving: tensors that are unsettled at `needed`; the worst first.
     """
 
     frames: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx.defs import OpSchema
 
-from lowtide.errors import GraphError, nearest
+from lowtide.errors import GraphError, counted, nearest
 from lowtide.ir.constant import Constant
 from lowtide.ir.dtypes import DType
 from lowtide.ir.graph import Graph
@@ -69,7 +69,9 @@ def _check_value(graph: Graph, value: Value) -> None:
         )
     size = value.type.shape[quant.axis]
     if size is not None and size != len(quant.scale):
-        raise GraphError(f"{len(quant.scale)} scales for {size} channels", place=value.name)
+        raise GraphError(
+            f"{counted(len(quant.scale), 'scale')} for {counted(size, 'channel')}", place=value.name
+        )
 
 
 def _check_node(graph: Graph, node: Node, seen: set[Value]) -> None:

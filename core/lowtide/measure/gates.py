@@ -127,7 +127,8 @@ def _largest_error(report: Mapping[str, Any]) -> float | None:
 
 
 def _wide_layers(report: Mapping[str, Any]) -> float:
-    return sum(16 in (entry["bits"], entry["weight_bits"]) for entry in report["layers"])
+    fast = [entry for entry in report["layers"] if entry["placement"] != "host"]
+    return sum(16 in (entry["bits"], entry["weight_bits"]) for entry in fast)
 
 
 def _latency(report: Mapping[str, Any]) -> float | None:

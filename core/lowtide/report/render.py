@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.report.layer_table import LayerTable, badness
 from lowtide.report.model import (
     AgreementReport,
@@ -65,12 +65,13 @@ def render_report(report: Report, *, every_layer: bool = False) -> RenderableTyp
 def _summary(report: Report) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     model, device, calibration = report.model, report.device, report.calibration
-    size = f"{model.nodes} nodes, {model.layers} layers, {model.parameters:,} parameters"
+    parts = (model.nodes, "node"), (model.layers, "layer"), (model.parameters, "parameter")
+    size = ", ".join(counted(number, what) for number, what in parts)
     grid.add_row("model", Text(f"{model.file or 'graph'}: {size}"))
     rule = f"scale type {device.scale_type}, {device.scale_rule}"
     grid.add_row("device", Text(f"{device.name} ({device.title}), {rule}"))
-    parts = "part" if device.subgraphs == 1 else "parts"
-    placed = f"{device.accelerator_layers} layers on the accelerator in {device.subgraphs} {parts}"
+    fast = counted(device.accelerator_layers, "layer")
+    placed = f"{fast} on the accelerator in {counted(device.subgraphs, 'part')}"
     grid.add_row("placement", Text(f"{placed}, {device.host_layers} on the host"))
     if report.latency_ms is not None:
         rate = f", {1000 / report.latency_ms:,.0f} frames a second" if report.latency_ms > 0 else ""
@@ -81,7 +82,7 @@ def _summary(report: Report) -> RenderableType:
     if report.ranges_from:
         grid.add_row("ranges", Text(report.ranges_from))
     if calibration is not None:
-        seen = f"{calibration.frames} frames" + (", random" if calibration.synthetic else "")
+        seen = counted(calibration.frames, "frame") + (", random" if calibration.synthetic else "")
         grid.add_row("calibration", Text(f"{calibration.calibrator}; {calibration.data}: {seen}"))
     return Panel(grid, title="lowtide", title_align="left", subtitle=report.lowtide_version)
 
@@ -89,7 +90,7 @@ def _summary(report: Report) -> RenderableType:
 def goal_text(goal: GoalReport, latency_ms: float | None) -> str:
     """How a network stands to a goal, in one line."""
     found = f"{goal.figure:.6g} {goal.unit}".rstrip()
-    frames = f"{goal.frames} frame{'s' if goal.frames > 1 else ''}"
+    frames = counted(goal.frames, "frame")
     verdict = "reached" if goal.reached else "missed"
     return f"{goal.condition}: {verdict}, {found} on {frames} in {milliseconds(latency_ms)} ms"
 
@@ -100,7 +101,7 @@ def _outputs(report: Report) -> RenderableType:
     if not report.outputs:
         none = Text("no output has numbers to compare: the layers that they come from have", style="dim")
         return Group(none, Text(), _agreement(report.agreement, 0)) if report.agreement else none
-    title = f"outputs against the float network, {report.measured_frames} frames"
+    title = f"outputs against the float network, {counted(report.measured_frames, 'frame')}"
     extra = ("emulated dB",) if report.agreement else ()
     table = new_table(title, "output", right=(*OUTPUT_FIGURES, *extra))
     for output in report.outputs:
@@ -121,7 +122,8 @@ def _agreement(found: AgreementReport, outputs: int) -> Text:
         which = f"{outputs - found.outputs} of {outputs} outputs" if found.outputs else "outputs"
         whole = f"{whole}; {which} are float and not compared in codes"
     layers = (
-        f"{found.layers} layers on the same codes differ in {found.layer_share:.2%} by {found.layer_largest}"
+        f"{counted(found.layers, 'layer')} on the same codes differ in {found.layer_share:.2%} "
+        f"by {found.layer_largest}"
     )
     style = "dim" if found.layer_largest <= 1 else "yellow"
     return Text(f"exact ({found.arithmetic}) beside the Q/DQ emulation: {layers}{whole}", style=style)

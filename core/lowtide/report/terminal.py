@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.measure import Measurement
 
 OUTPUT_FIGURES = ("SQNR dB", "cosine", "largest error")
@@ -24,7 +24,7 @@ MOST_DIGITS = 7
 
 def render_measurement(measurement: Measurement) -> RenderableType:
     """The error of every layer, worst isolated first, and of the outputs."""
-    title = f"error by layer in dB, {measurement.frames} frames, worst first"
+    title = f"error by layer in dB, {counted(measurement.frames, 'frame')}, worst first"
     table = new_table(title, "layer", right=("isolated", "cumulative", "largest error"))
     rows = sorted(
         measurement.layers,

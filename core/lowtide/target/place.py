@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import attrs
 
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import GraphError, OptionError, nearest
+from lowtide.errors import GraphError, OptionError, counted, nearest
 from lowtide.ir import DType, Graph, Layer, layers
 from lowtide.ir.schema import known_ops
 from lowtide.target.constraints import check_node
@@ -377,7 +377,7 @@ def _keep_largest(
         diagnostics.warning(
             "LT551",
             first.place,
-            f"{reason}: the {nodes[group]} nodes from here to {found[group[-1]].name} run on the host",
+            f"{reason}: from here to {found[group[-1]].name}, {counted(nodes[group], 'node')} on the host",
             "see why the layers between the parts run on the host, or deny those parts on purpose",
         )
     return [group for group in groups if group in ranked[:limit]]

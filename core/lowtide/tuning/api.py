@@ -20,7 +20,7 @@ from lowtide.compiler.stages import Compilation
 from lowtide.data import DataSource, Preprocess
 from lowtide.data.source import evenly_spread
 from lowtide.diagnostics import Diagnostic
-from lowtide.errors import DataError, OptionError, nearest
+from lowtide.errors import DataError, OptionError, counted, nearest
 from lowtide.ir import Graph
 from lowtide.measure import Metric
 from lowtide.measure.gates import check_direction
@@ -233,7 +233,7 @@ class _Parts:
         rest = tuple(position for position in range(count) if position not in taken)
         if not rest:
             raise DataError(
-                f"of {count} frames {learned} are to be learned from, and none is left to judge with",
+                f"{counted(count, 'frame')} given, {learned} to be learned from: none is left to judge with",
                 place=whole.describe(),
                 hint=f"--frames {max(1, count // 2)}",
             )

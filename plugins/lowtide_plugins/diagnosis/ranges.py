@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 
 from lowtide.diagnosis import Cause, Diagnosis, DiagnosisView
-from lowtide.errors import short_name
+from lowtide.errors import counted, short_name
 from lowtide.ir import Value
 from lowtide.measure import Histogram
 from lowtide.report.model import Finding
@@ -159,7 +159,7 @@ def _evidence(cause: Cause, found: Usage) -> str:
             few = f"{BULK:.1%} of the elements need {found.used(found.bulk)} of {codes} codes"
             return f"{few}: they lie in {_span(found.bulk)}, the range is {_span(found.kept)}"
         case CONSTANT.code:
-            few = f"{found.constant} channels never change and make the range {_span(found.kept)}"
+            few = f"the range {_span(found.kept)} comes of {counted(found.constant, 'constant channel')}"
             return f"{few}; the others need {found.used(found.live)} of {codes} codes"
         case CHANNELS.code:
             median = sorted(found.channels, key=found.width)[len(found.channels) // 2]
@@ -197,7 +197,7 @@ def _clipped(view: DiagnosisView, value: Value, share: float) -> Iterator[Findin
         return
     if _is_flat_beyond(value, histogram):
         return
-    measured = "frame" if view.frames == 1 else f"{view.frames} frames"
+    measured = counted(view.frames, "frame")
     lowest, highest = (float(end) for end in histogram.extremes)
     evidence = (
         f"codes reach {_span(quant.range)}; on the {measured} that errors are measured on, elements are "

@@ -70,7 +70,7 @@ class Automatic(PrecisionStrategy):
         except KeyboardInterrupt:
             search.best = search.sure
             oracle.interrupted()
-        why = {**reasons(problem, search.best, search.noise), **listed.reasons}
+        why = {**reasons(search), **listed.reasons}
         return attrs.evolve(search.best, reasons=why, front=weighed(search))
 
 

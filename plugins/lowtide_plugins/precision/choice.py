@@ -155,6 +155,13 @@ class Choice:
             term.added[tuple(int(values[variable]) for variable in term.variables)] for term in self._terms
         )
 
+    def cost_ms(self, plan: PrecisionPlan, name: Name) -> float:
+        """What the 16 bits of a class, or of the parameters of a layer alone, cost in a plan."""
+        values = self._values_of(plan)
+        narrower = values.copy()
+        narrower[self._number[name]] = 0
+        return self.added_ms(values) - self.added_ms(narrower)
+
     def _solve(self, worth: Array, added_ms: float) -> Array | None:
         if not (self._terms or self.dragged):  # nothing that can be chosen costs anything
             return self.lowest.astype(int)

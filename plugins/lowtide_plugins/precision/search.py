@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from lowtide.errors import OptionError
+from lowtide.errors import OptionError, counted
 from lowtide.precision import (
     Budget,
     Costs,
@@ -166,7 +166,7 @@ class Search:
         front = self.front()
         if number > len(front):
             raise OptionError(
-                f"the front has {len(front)} points, found {number}",
+                f"the front has {counted(len(front), 'point')}, found {number}",
                 place="front_point",
                 hint="compile without it: the report numbers the points",
             )

@@ -7,11 +7,16 @@ from lowtide.precision import (
     WIDE,
     PrecisionPlan,
     PrecisionProblem,
-    Sensitivities,
     WeighedPlan,
     has_parameters,
 )
 from lowtide_plugins.precision.search import Search
+
+LITTLE = 0.01
+"""A share of the error that is no reason by itself."""
+
+LITTLE_MS = 1e-4
+"""Milliseconds below this are not told apart."""
 
 
 def weighed(search: Search) -> tuple[WeighedPlan, ...]:
@@ -45,23 +50,31 @@ def label(problem: PrecisionProblem, plan: PrecisionPlan) -> str:
     return f"{len(with_codes)} of {len(problem.classes)} classes, weights of {len(wide)} of {len(own)} layers"
 
 
-def reasons(problem: PrecisionProblem, plan: PrecisionPlan, noise: Sensitivities) -> dict[str, str]:
-    """Why classes, and parameters alone, have 16 bits."""
+def reasons(search: Search) -> dict[str, str]:
+    """Why classes, and parameters alone, have 16 bits.
+
+    That is what 8 would do; where that is little, also what 16 cost.
+    """
+    plan, noise = search.best, search.noise
     every = (*noise.activations.values(), *noise.weights.values())
     total = sum(max(entry, 0.0) for entry in every) or 1.0
     found: dict[str, str] = {}
-    for group in problem.classes:
+    for group in search.problem.classes:
         if plan.activations[group.name] == WIDE:
-            worth = _worth(noise.activations.get(group.name, 0.0) / total)
-            ties = f", which {', '.join(group.ties[:3])} ties" if len(group.tensors) > 1 else ""
-            found[group.name] = f"16 bit because 8 in {group.name}{ties} make {worth} of the error"
-    for layer in layers(problem.graph):
+            ties = f", which {', '.join(group.ties[:3])} ties," if len(group.tensors) > 1 else ""
+            share = noise.activations.get(group.name, 0.0) / total
+            cost = search.choice.cost_ms(plan, ("activations", group.name))
+            found[group.name] = _reason("16 bit", f"8 in {group.name}{ties}", share, cost)
+    for layer in layers(search.problem.graph):
         alone = plan.activations.get(layer.output.name) != WIDE and layer.name in noise.weights
         if alone and plan.weights.get(layer.name) == WIDE:
-            worth = _worth(noise.weights[layer.name] / total)
-            found[layer.name] = f"16-bit parameters because 8 make {worth} of the error"
+            cost = search.choice.cost_ms(plan, ("weights", layer.name))
+            found[layer.name] = _reason("16-bit parameters", "8", noise.weights[layer.name] / total, cost)
     return found
 
 
-def _worth(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
+def _reason(wide: str, narrow: str, share: float, cost_ms: float) -> str:
+    if share >= LITTLE:
+        return f"{wide} because {narrow} make {share:.0%} of the error"
+    cost = f"{cost_ms:.2g} ms" if cost_ms >= LITTLE_MS else "next to no time"
+    return f"{wide} for {cost}: {narrow} make less than {LITTLE:.0%} of the error"

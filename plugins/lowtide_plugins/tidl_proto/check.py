@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from lowtide.errors import nearest
+from lowtide.errors import counted, nearest
 from lowtide_plugins.tidl_proto.expected import Entry
 from lowtide_plugins.tidl_proto.records import (
     LARGEST,
@@ -50,7 +50,7 @@ def problems(net: NetParams, part: Sequence[Entry], *, asymmetric: bool) -> Iter
     """Everything that is wrong or missing, in the order of the file, then of the network."""
     known = {entry.name: entry for entry in part}
     if net.num_layers != len(net.layers):
-        text = f"num_layers says {net.num_layers}, there are {len(net.layers)} layers"
+        text = f"num_layers says {net.num_layers}, found {counted(len(net.layers), 'layer')}"
         yield Problem("", "", text, "missing" if len(net.layers) < net.num_layers else "wrong")
     if net.quant_type is QuantType.ASYMMETRIC and not asymmetric:
         yield Problem("", "", "quant_type is ASYMMETRIC, the scale rule is symmetric", "wrong")
@@ -95,9 +95,9 @@ def _layer(net: NetParams, layer: LayerParams, entry: Entry) -> Iterator[Problem
 
 def _count(layer: str, tensor: str, found: int, most: int, *, least: int | None = None) -> Iterator[Problem]:
     if found < (most if least is None else least):
-        yield Problem(layer, tensor, f"{found} of {most} tensors", "missing")
+        yield Problem(layer, tensor, f"{found} of {counted(most, 'tensor')}", "missing")
     elif found > most:
-        yield Problem(layer, tensor, f"{found} tensors, the layer has {most}", "wrong")
+        yield Problem(layer, tensor, f"{counted(found, 'tensor')}, the layer has {most}", "wrong")
 
 
 def _tensor(
@@ -108,7 +108,9 @@ def _tensor(
         yield Problem(layer, name, f"size is {tensor.size}, expected {scales}", "wrong")
     for field, count in (("scale", len(tensor.scale)), ("zero_point", len(tensor.zero_point))):
         if count not in {0, scales}:
-            yield Problem(layer, name, f"{count} entries of {field}, expected {scales}", "wrong")
+            yield Problem(
+                layer, name, f"{counted(count, 'entry', 'entries')} of {field}, expected {scales}", "wrong"
+            )
     bad = [scale for scale in tensor.scale if not (math.isfinite(scale) and scale > 0)]
     if bad:
         yield Problem(layer, name, f"a scale is {bad[0]}; scales are positive", "wrong")
@@ -139,9 +141,16 @@ def _biases(layer: LayerParams, entry: Entry) -> Iterator[Problem]:
 def _bias(layer: str, tensor: TensorParams, channels: int) -> Iterator[Problem]:
     yield from _limits(layer, "bias", tensor)
     if tensor.size != channels:
-        yield Problem(layer, "bias", f"size is {tensor.size}, the layer has {channels} channels", "wrong")
+        yield Problem(
+            layer, "bias", f"size is {tensor.size}, the layer has {counted(channels, 'channel')}", "wrong"
+        )
     if len(tensor.value) != tensor.size:
         kind: Literal["missing", "wrong"] = "wrong" if tensor.value else "missing"
-        yield Problem(layer, "bias", f"{len(tensor.value)} entries of value, size is {tensor.size}", kind)
+        yield Problem(
+            layer,
+            "bias",
+            f"{counted(len(tensor.value), 'entry', 'entries')} of value, size is {tensor.size}",
+            kind,
+        )
     if any(not math.isfinite(number) for number in tensor.value):
         yield Problem(layer, "bias", "a value is NaN or infinite", "wrong")

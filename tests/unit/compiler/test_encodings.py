@@ -186,7 +186,7 @@ def test_a_network_whose_ranges_are_all_known_needs_no_data(with_source: Any) ->
 
 def test_one_range_that_nobody_knows_needs_data_and_is_named(with_source: Any) -> None:
     known = {name: RANGES[name] for name in ("x", "y")}
-    with pytest.raises(DataError, match=r"1 tensors have no known range: a"):
+    with pytest.raises(DataError, match=r"no known range for 1 tensor: a"):
         compiled(with_source(Encodings(origin="acme", ranges=known)))
 
 

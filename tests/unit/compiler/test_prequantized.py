@@ -229,7 +229,7 @@ def test_calibrating_anew_starts_from_the_dequantized_weights(models: Models) ->
 
 
 def test_scales_at_the_inputs_of_products_alone_need_frames_and_say_for_what(models: Models) -> None:
-    with pytest.raises(DataError, match=r"no calibration data is given, and \d+ tensors"):
+    with pytest.raises(DataError, match=r"no calibration data is given, and no known range for \d+ tensors"):
         compiled(models("inputs"), data=False)
     result = compiled(models("inputs"))
     assert stored_weights(result.graph) == weight_codes(models("inputs"))

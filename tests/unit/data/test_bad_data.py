@@ -93,7 +93,7 @@ def test_a_nan_is_refused_with_frame_and_position_in_every_source(tmp_path: Path
     np.savez_compressed(tmp_path / "d.npz", x=data)
     np.save(tmp_path / "d.npy", data)
     spec: object = list(data) if kind == "list" else tmp_path / f"d.{kind}"
-    with pytest.raises(DataError, match=r"frame 3, input x: 1 elements are NaN .*\(0, 1\)"):
+    with pytest.raises(DataError, match=r"frame 3, input x: NaN or infinity in 1 element, .*\(0, 1\)"):
         read(spec)
 
 

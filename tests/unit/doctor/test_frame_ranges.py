@@ -24,7 +24,7 @@ def extents(high: NDArray[np.float64], low: NDArray[np.float64] | None = None) -
 
 
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_from_the_needed_number_on_every_number_of_frames_will_do_and_none_below_it(
+def test_from_the_needed_number_on_all_but_the_allowed_tensors_stay_settled_and_not_below_it(
     frames: int, tensors: int, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -35,13 +35,30 @@ def test_from_the_needed_number_on_every_number_of_frames_will_do_and_none_below
     assert found is not None
     full = seen.high.max(0) - seen.low.min(0)
 
-    def unsettled(count: int) -> int:
+    def unsettled(count: int) -> set[str]:
         chosen = list(evenly_spread(frames, count))
         width = seen.high[chosen].max(0) - seen.low[chosen].min(0)
-        return int((width < (1 - TOLERANCE) * full * (1 - 1e-12)).sum())
+        return {f"t{i}" for i in np.flatnonzero(width < (1 - TOLERANCE) * full * (1 - 1e-12))}
 
-    assert all(unsettled(count) <= found.allowed for count in range(found.needed, frames + 1))
-    assert found.needed == 1 or unsettled(found.needed - 1) > found.allowed
+    def moving(count: int) -> set[str]:
+        return set().union(*(unsettled(more) for more in range(count, frames + 1)))
+
+    assert {entry.tensor for entry in found.moving} == moving(found.needed)
+    assert len(found.moving) <= found.allowed
+    assert found.needed == 1 or len(moving(found.needed - 1)) > found.allowed
+    for count, still, worst in found.steps:
+        assert still == len(moving(count))
+        assert (worst is None) == (still == 0)
+
+
+def test_the_table_the_needed_number_and_the_tensors_that_still_move_say_the_same() -> None:
+    high = np.ones((32, 40))
+    high[16, :9] = 2.0  # which 2, 8 and 16 evenly spread frames take, and 3, 9 and 15 do not
+    found = converge(extents(high))
+    assert found is not None
+    still = {count: unsettled for count, unsettled, _ in found.steps}
+    assert all((unsettled > found.allowed) == (count < found.needed) for count, unsettled in still.items())
+    assert still[found.needed] == len(found.moving)
 
 
 def test_frames_that_are_all_alike_need_one_of_them() -> None:

@@ -85,7 +85,7 @@ def test_a_clip_whose_limits_are_no_range_is_named(end: float, shown: str) -> No
 
 
 def test_a_tensor_that_no_clip_covers_needs_frames() -> None:
-    with pytest.raises(DataError, match=r"1 tensors have no known range: x .*input_mean and input_scale"):
+    with pytest.raises(DataError, match=r"no known range for 1 tensor: x .*input_mean and input_scale"):
         compile_trained(trained(clip_input=False))
     frames = np.linspace(-1, 1, 5 * 32, dtype=np.float32).reshape(5, 1, 2, 4, 4)
     result = compile_trained(trained(clip_input=False), data=frames)

@@ -373,7 +373,7 @@ def spoiled(**changes: Any) -> bytes:
         (spoiled(scale=(-1.0,)), "tensor x.*positive"),
         (spoiled(scale=(float("nan"),)), "tensor x.*positive"),
         (spoiled(zero=(200,)), "tensor x.*zero point"),
-        (spoiled(scale=(0.1, 0.2)), "tensor x.*2 scales for 1 channels"),
+        (spoiled(scale=(0.1, 0.2)), "tensor x.*2 scales for 1 channel"),
         (spoiled(inputs=(1,)), "RELU y.*y.*nothing makes"),
         (spoiled(code="SVDF"), "SVDF y.*recurrent"),
         (spoiled(code="WHILE"), "WHILE y.*control flow"),

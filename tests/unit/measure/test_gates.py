@@ -75,7 +75,7 @@ def test_each_missed_gate_has_a_line_with_what_was_found() -> None:
 
 
 def report(**fields: Any) -> dict[str, Any]:
-    layer = {"bits": 8, "weight_bits": 8}
+    layer = {"placement": "accelerator", "bits": 8, "weight_bits": 8}
     made: dict[str, Any] = {
         "outputs": [
             {"sqnr_db": "inf", "cosine": 1.0, "max_error": 0.0},
@@ -85,7 +85,8 @@ def report(**fields: Any) -> dict[str, Any]:
             layer,
             layer | {"bits": 16},
             layer | {"weight_bits": 16},
-            {"bits": None, "weight_bits": None},
+            {"placement": "host", "bits": None, "weight_bits": None},
+            {"placement": "host", "bits": 16, "weight_bits": None},
         ],
         "device": {"host_layers": 2, "subgraphs": 3},
         "diagnostics": [{"severity": "warning"}, {"severity": "info"}],

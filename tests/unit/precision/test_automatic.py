@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,28 @@ def test_the_front_rises_and_has_the_chosen_plan(mixed: lowtide.CompileResult) -
     assert chosen.latency_ms == pytest.approx(ms(mixed))
 
 
+def test_16_bits_that_save_little_are_told_with_the_little_that_they_cost(
+    plain: lowtide.CompileResult, mixed: lowtide.CompileResult
+) -> None:
+    reasons = {layer.width_reason for layer in mixed.report.layers if layer.width_reason}
+    little = {reason for reason in reasons if "less than" in reason}
+    assert little
+    for reason in little:
+        told = re.match(
+            r"16(?: bit|-bit parameters) for (?:([\d.]+) ms|next to no time): 8 .* make less", reason
+        )
+        assert told, reason
+        assert 0 <= float(told[1] or 0) <= ms(mixed) - ms(plain)
+    assert all(re.search(r"because 8 .*make \d+% of the error", reason) for reason in reasons - little)
+
+
 def test_every_wide_layer_has_a_reason(mixed: lowtide.CompileResult) -> None:
     def is_wide(layer: LayerReport) -> bool:
         return 16 in (layer.bits, layer.weight_bits)
 
     wide = [layer for layer in mixed.report.layers if is_wide(layer)]
     assert wide
-    assert all("because" in layer.width_reason for layer in wide)
+    assert all(layer.width_reason for layer in wide)
     assert not any(layer.width_reason for layer in mixed.report.layers if not is_wide(layer))
 
 

@@ -170,7 +170,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("an inverted range", tensor(1, "outputs", min=5.0, max=1.0), r"outputs\[0\]: min 5 is above max 1"),
     ("a scale of zero", tensor(1, "weights", scale=(0.0,)), "stem/relu6, weights: a scale is 0"),
     ("too many scales", tensor(1, "weights", scale=(1.0, 2.0)), "weights: 2 entries of scale, expected 1"),
-    ("a bias too short", tensor(1, "bias", value=(1.0,)), "stem/relu6, bias: 1 entries of value, size is 16"),
+    ("a bias too short", tensor(1, "bias", value=(1.0,)), "stem/relu6, bias: 1 entry of value, size is 16"),
     ("a bias of another size", tensor(1, "bias", size=3), "stem/relu6, bias: size is 3.*16 channels"),
     (
         "zero points",

@@ -111,6 +111,10 @@ function where(layer) {
 /** The class that colours a layer by where it runs. */
 const placeClass = (layer) => (layer.host ? "on-host" : `on-part-${(layer.subgraph ?? 0) % 6}`);
 
+/** What the figure layers_16bit counts. */
+const inSixteen = (layer) => !layer.host && (layer.bits === 16 || layer.weight_bits === 16);
+
+const CODES = [["bits-8", "8-bit output"], ["bits-16", "16-bit output"], ["bits-none", "float output"]];
 const codesClass = (layer) => (layer.bits === null ? "bits-none" : layer.bits > 8 ? "bits-16" : "bits-8");
 
 /** A table for reading: headings, a class for figures by a leading ">", rows of texts or elements. */

@@ -71,14 +71,14 @@ const VIEWS = {
   place: { title: "where it runs", kind: placeClass },
   alone: { title: "error alone", kind: (layer) => `on-${quality(layer.alone)}` },
   sum: { title: "error in sum", kind: (layer) => `on-${quality(layer.sum)}` },
-  bits: { title: "width", kind: codesClass },
+  bits: { title: "width of the output", kind: codesClass },
 };
 
 const QUALITIES = [["on-good", `${GOOD_DB} dB or more`], ["on-fair", `${POOR_DB} to ${GOOD_DB} dB`], ["on-poor", `below ${POOR_DB} dB`], ["on-none", "no figure"]];
 
 function viewLegend(view) {
   if (view === "alone" || view === "sum") return legend(...QUALITIES);
-  if (view === "bits") return legend(["bits-8", "8 bits"], ["bits-16", "16 bits"], ["bits-none", "float"]);
+  if (view === "bits") return legend(...CODES);
   const seen = new Map(layers.map((layer) => [placeClass(layer), layer.host ? "host" : where(layer)]));
   return legend(...[...seen].sort(([, a], [, b]) => (a === "host") - (b === "host")).slice(-7));
 }
@@ -94,8 +94,8 @@ function graphSection() {
   const { items, routes, rows } = layered(size, edges);
   const left = Math.min(...items.map((item) => item.x - item.half)) - 16;
   const width = Math.max(...items.map((item) => item.x + item.half)) + 16 - left;
-  const height = rows * (NODE.height + NODE.gapY) + 2;
-  const top = (item) => item.row * (NODE.height + NODE.gapY) + 1;
+  const height = rows * (NODE.height + NODE.gapY);
+  const top = (item) => item.row * (NODE.height + NODE.gapY) + NODE.gapY / 2;
   const drawing = svg("svg", { class: "graph", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `graph of ${count(layers.length, "layer")}` });
 
   const curve = (route) => route.slice(1).reduce((d, item, i) => {
@@ -141,10 +141,13 @@ function graphSection() {
   colour();
 
   const view = el("div", { class: "scroll graph-view", tabindex: 0, role: "region", "aria-label": "graph, scrolls" }, drawing);
+  const border = 2;
+  /** The zoom that shows the whole graph, at most in full size. */
+  const whole = () => Math.min(1, view.clientWidth / width, (parseFloat(getComputedStyle(view).maxHeight) - border) / height);
   let zoom = 1;
   const setZoom = (wanted) => {
     const middle = [(view.scrollLeft + view.clientWidth / 2) / zoom, (view.scrollTop + view.clientHeight / 2) / zoom];
-    zoom = clamp(wanted, 0.05, 2);
+    zoom = clamp(wanted, Math.min(0.05, whole()), 2);
     drawing.setAttribute("width", width * zoom);
     drawing.setAttribute("height", height * zoom);
     view.scrollTo(middle[0] * zoom - view.clientWidth / 2, middle[1] * zoom - view.clientHeight / 2);
@@ -159,7 +162,7 @@ function graphSection() {
         button("−", "smaller", () => setZoom(zoom / 1.25)),
         button("+", "larger", () => setZoom(zoom * 1.25)),
         button("1:1", "full size", () => setZoom(1)),
-        button("fit", "whole graph", () => setZoom(Math.min(view.clientWidth / width, view.clientHeight / height))))),
+        button("fit", "whole graph", () => setZoom(whole())))),
     keys,
     view,
     el("p", { class: "quiet" }, "Pale layers are those that the filter of the table leaves out."),

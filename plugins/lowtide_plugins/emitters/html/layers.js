@@ -20,7 +20,7 @@ const KINDS = [
   ["all", "all layers", () => true],
   ["accelerator", "on the accelerator", (layer) => !layer.host],
   ["host", "on the host", (layer) => layer.host],
-  ["wide", "in 16 bits", (layer) => layer.bits > 8],
+  ["wide", "in 16 bits", inSixteen],
   ["float", "in float", (layer) => layer.bits === null],
   ["found", "with a finding", (layer) => findingsOf.has(layer.name)],
   ["poor", `below ${GOOD_DB} dB alone`, (layer) => layer.alone < GOOD_DB],
@@ -48,6 +48,15 @@ function compare(column, down) {
     const order = typeof x === "number" ? (x < y ? -1 : x > y ? 1 : 0) : x.localeCompare(y, "en", { numeric: true });
     return (down ? -order : order) || a.index - b.index;
   };
+}
+
+/** Something that scrolls sideways, with a shadow at the right edge for as long as there is more. */
+function edged(view) {
+  const frame = el("div", { class: "edged" }, view);
+  const look = () => frame.classList.toggle("more", view.scrollWidth - view.clientWidth - view.scrollLeft > 1);
+  view.addEventListener("scroll", look);
+  new ResizeObserver(look).observe(view);
+  return frame;
 }
 
 /** Called with the set of shown layers whenever it changes. */
@@ -101,8 +110,8 @@ function layersSection() {
     "layers",
     "Layers",
     el("div", { class: "tools" }, filter, kind, status),
-    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "layers" },
-      el("table", { id: "layer-table" }, el("thead", null, el("tr", null, headings)), body)),
+    edged(el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "layers" },
+      el("table", { id: "layer-table" }, el("thead", null, el("tr", null, headings)), body))),
     el("p", { class: "quiet" }, "SQNR alone: at the output of a layer that alone is quantized. Sum: with everything up to there quantized. Select a name for its histogram and weights."),
   );
   show();

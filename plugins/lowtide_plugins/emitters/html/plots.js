@@ -18,14 +18,22 @@ function widthStrip(root, at) {
 function errorSection() {
   const known = layers.flatMap((layer) => [layer.alone, layer.sum]).filter(Number.isFinite);
   if (!known.length) return;
-  const low = Math.min(0, Math.floor(Math.min(...known) / 10) * 10);
-  const high = Math.max(GOOD_DB + 10, Math.ceil((Math.max(...known) + 1) / 10) * 10);
+  const least = Math.min(0, Math.floor(Math.min(...known) / 10) * 10);
+  const most = Math.max(GOOD_DB + 10, Math.ceil((Math.max(...known) + 1) / 10) * 10);
+  const has = (infinite) => layers.some((layer) => layer.alone === infinite || layer.sum === infinite);
+  // What has no finite place has one with a name of its own, a step beyond all others.
+  const step = Math.max(10, (most - least) / 8);
+  const [low, high] = [has(-Infinity) ? least - step : least, has(Infinity) ? most + step : most];
+  const y = {
+    low,
+    high,
+    title: "SQNR in dB, more is better",
+    ticks: [...ticks(least, most, 5), ...(low < least ? [low] : []), ...(high > most ? [high] : [])],
+    format: (tick) => (tick > most ? "exact" : tick < least ? "lost" : figure(tick)),
+  };
   const draw = (root, at) => {
-    for (const [limit, kind, text] of [[GOOD_DB, "good", "above: seldom matters"], [POOR_DB, "poor", "below: mostly does"]]) {
-      root.append(
-        svg("line", { class: `limit ${kind}`, x1: at.box.left, x2: at.box.right, y1: at.y(limit), y2: at.y(limit) }),
-        at.box.right > 600 ? svg("text", { class: "tick", x: at.box.right, y: at.y(limit) + (kind === "good" ? -5 : 13), "text-anchor": "end" }, text) : "",
-      );
+    for (const [limit, kind] of [[GOOD_DB, "good"], [POOR_DB, "poor"]]) {
+      root.append(svg("line", { class: `limit ${kind}`, x1: at.box.left, x2: at.box.right, y1: at.y(limit), y2: at.y(limit) }));
     }
     widthStrip(root, at);
     const points = (value) => layers.map((layer, i) => [at.x(i), Number.isNaN(value(layer)) ? NaN : at.y(value(layer))]);
@@ -40,29 +48,37 @@ function errorSection() {
     "Error along the network",
     legend(
       ["dot-alone", "alone: this layer alone quantized"],
+      ...(layers.some((layer) => findingsOf.has(layer.name) && !Number.isNaN(layer.alone)) ? [["dot-alone found", "alone, with a finding"]] : []),
       ["line-sum", "sum: everything up to here quantized"],
-      ["bits-8", "8 bits"], ["bits-16", "16 bits"], ["bits-none", "float"],
+      ["limit good", `above ${GOOD_DB} dB: seldom matters`],
+      ["limit poor", `below ${POOR_DB} dB: mostly does`],
+      ...CODES,
     ),
     layerChart({
       label: "SQNR in dB along the network, alone and in sum",
-      y: { low, high, title: "SQNR in dB, more is better" },
+      y,
       draw,
       rows: (layer) => [["alone", db(layer.alone)], ["sum", db(layer.sum)], ...commonRows(layer), ["where", where(layer)]],
     }),
   );
 }
 
+/** What a layer may wait for; each has a colour of its own on every page. */
+const BOUNDS = ["compute", "vector", "ddr", "on-chip", "overhead", "host"];
+
 function latencySection() {
   if (!timed()) return;
-  const kinds = [...new Set(layers.map((layer) => layer.bound).filter(Boolean))].sort();
-  const kindOf = (layer) => `bound-${Math.max(0, kinds.indexOf(layer.bound)) % 5}`;
+  const found = new Set(layers.map((layer) => layer.bound));
+  const kindOf = (bound) => `bound-${BOUNDS.includes(bound) ? bound : "other"}`;
+  const kinds = [...BOUNDS.filter((bound) => found.has(bound)), ...[...found].filter((bound) => bound && !BOUNDS.includes(bound))];
   const most = Math.max(...layers.map((layer) => layer.ms || 0)) || 1;
-  const spent = sum(layers.map((layer) => layer.ms || 0));
+  const whole = number(report.latency_ms);
+  const start = whole - sum(layers.map((layer) => layer.ms || 0));
   const slowest = sortedBy((layer) => -layer.ms).slice(0, 5);
   section(
     "latency",
     "Latency by layer",
-    legend(...kinds.map((kind, i) => [`bound-${i % 5}`, kind])),
+    legend(...kinds.map((kind) => [kindOf(kind), kind])),
     layerChart({
       height: 240,
       label: "estimated latency of every layer in milliseconds",
@@ -72,11 +88,12 @@ function latencySection() {
           if (!(layer.ms > 0)) return;
           const y = at.y(layer.ms);
           const width = clamp(at.step * 0.8, 1, 48);
-          root.append(svg("rect", { class: kindOf(layer), x: at.x(i) - width / 2, width, y, height: Math.max(0.5, at.box.bottom - y) }));
+          root.append(svg("rect", { class: kindOf(layer.bound), x: at.x(i) - width / 2, width, y, height: Math.max(0.5, at.box.bottom - y) }));
         }),
-      rows: (layer) => [["latency", millis(layer.ms)], ["share", Number.isNaN(layer.ms) ? null : share(layer.ms, spent)], ["bound", layer.bound || null], ...commonRows(layer)],
+      rows: (layer) => [["latency", millis(layer.ms)], ["share", Number.isNaN(layer.ms) ? null : share(layer.ms, whole)], ["bound", layer.bound || null], ...commonRows(layer)],
     }),
-    el("p", { class: "quiet" }, "Slowest: ", slowest.flatMap((layer, i) => [i ? ", " : "", link(layer), ` ${share(layer.ms, spent)}`])),
+    el("p", { class: "quiet" }, "Slowest: ", slowest.flatMap((layer, i) => [i ? ", " : "", link(layer), ` ${share(layer.ms, whole)}`]),
+      start > 1e-6 * whole ? `; the start of the network ${share(start, whole)}` : ""),
   );
 }
 

@@ -18,7 +18,7 @@ function bar(...shares) {
 }
 
 const tile = (title, value, ...under) =>
-  el("div", { class: "tile" }, el("h3", null, title), el("div", { class: "value" }, value), under.map((line) =>
+  el("div", { class: "tile" }, el("h3", null, title), el("div", { class: "value" }, value), under.filter(Boolean).map((line) =>
     el("div", { class: "under" }, line)));
 
 function tiles() {
@@ -50,13 +50,16 @@ function tiles() {
     bar(["on-part-0", fast], ["on-host", host]),
     host ? `${count(subgraphs, "part")}, ${host} on the host` : `all, in ${count(subgraphs, "part")}`,
   ));
-  const wide = layers.filter((layer) => layer.bits > 8).length;
-  const narrow = layers.filter((layer) => layer.bits !== null && layer.bits <= 8).length;
+  const wide = layers.filter(inSixteen).length;
+  const float = layers.filter((layer) => !layer.host && layer.bits === null).length;
+  const narrow = fast - wide - float;
   made.push(tile(
-    "Layers in 8 bits",
-    el("span", null, String(narrow), el("small", null, ` of ${layers.length}`)),
-    bar(["bits-8", narrow], ["bits-16", wide], ["bits-none", layers.length - narrow - wide]),
-    `${wide} in 16 bits, ${layers.length - narrow - wide} in float`,
+    "Accelerator layers in 8 bits",
+    el("span", null, String(narrow), el("small", null, ` of ${fast}`)),
+    bar(["bits-8", narrow], ["bits-16", wide], ["bits-none", float]),
+    wide ? `${wide} in 16 bits, at the output or in the weights` : "none in 16 bits",
+    float ? `${float} in float` : null,
+    host ? `${host} more on the host, in float` : null,
   ));
   return el("div", { class: "tiles" }, made);
 }

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from lowtide.diagnostics import Diagnostics
-from lowtide.errors import ModelError, UnsupportedModelError
+from lowtide.errors import ModelError, UnsupportedModelError, counted
 from lowtide.ir import Array, AttributeValue, Constant, DType, Graph, Location, QuantParams, TensorType, Value
 from lowtide.runtime import dequantize
 from lowtide_plugins.frontends.tflite_format.reader import Operator, Tensor, TfliteModel
@@ -118,7 +118,10 @@ class Builder:
             if not 0 <= axis < len(tensor.shape):
                 raise ModelError(f"scales along axis {axis} of {list(tensor.shape)}", place=tensor.place)
             if count != tensor.shape[axis]:
-                raise ModelError(f"{count} scales for {tensor.shape[axis]} channels", place=tensor.place)
+                raise ModelError(
+                    f"{counted(count, 'scale')} for {counted(tensor.shape[axis], 'channel')}",
+                    place=tensor.place,
+                )
         dtype = DType(_STORED.get(tensor.dtype, tensor.dtype.lower()))
         moved = axis if axes is None else axes[axis] if count > 1 else axis
         try:

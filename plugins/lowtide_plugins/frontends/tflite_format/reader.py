@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 import tflite  # pyright: ignore[reportMissingTypeStubs]  # it ships no types
 
-from lowtide.errors import ModelError, UnsupportedModelError
+from lowtide.errors import ModelError, UnsupportedModelError, counted
 from lowtide.ir import Array
 
 _schema: Any = tflite
@@ -252,7 +252,9 @@ class _Reader:
         scale = self.numbers(table, "Scale")
         zero = self.ints(table, "ZeroPoint") or (0,)
         if len(zero) not in {1, len(scale)}:
-            raise ModelError(f"{len(scale)} scales but {len(zero)} zero points", place=place)
+            raise ModelError(
+                f"{counted(len(scale), 'scale')} but {counted(len(zero), 'zero point')}", place=place
+            )
         return Quantization(scale, zero, int(table.QuantizedDimension()))
 
     def operator(self, table: Any, codes: list[tuple[str, bool]], tensors: tuple[Tensor, ...]) -> Operator:
