@@ -38,13 +38,11 @@ def render_examination(found: Examination) -> Iterator[RenderableType]:
 def _enough(found: Convergence) -> Text:
     settled = found.tensors - found.allowed
     some = f"{settled} of {counted(found.tensors, 'tensor')}"
+    counts = f"{found.needed} of {found.frames} frames"
     ranges = f"from there on the ranges of {some} stay within {found.tolerance:.0%}"
     if found.enough:
-        text = f"{found.needed} of {found.frames} frames: {ranges}"
-        return Text(text, style="green")
-    return Text(
-        f"not settled: {found.needed} of {found.frames} frames were needed until {ranges}", style="yellow"
-    )
+        return Text(f"{counts}: {ranges}", style="green")
+    return Text(f"not settled: {counts} were needed; {ranges}", style="yellow")
 
 
 def _steps(found: Convergence) -> Iterator[RenderableType]:
