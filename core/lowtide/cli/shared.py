@@ -29,7 +29,14 @@ from lowtide.data import DataSource, Preprocess, open_data
 from lowtide.diagnostics import Diagnostic, Diagnostics
 from lowtide.errors import OptionError, UnknownNameError
 from lowtide.ir import Graph
-from lowtide.options import LoadedOptions, OptionLayer, load_options_file, parse_assignment, resolve_options
+from lowtide.options import (
+    LoadedOptions,
+    OptionLayer,
+    load_options_file,
+    parse_assignment,
+    resolve_options,
+    written,
+)
 from lowtide.plugin import Registry
 from lowtide.target import find_target
 
@@ -173,11 +180,11 @@ def preprocess_of(saved: SavedOutput, given: GivenOptions) -> Preprocess | None:
     """
     compiled = saved.manifest["options"]
     for option in resolve_options(given.layers).effective:
-        key, before = option.key, compiled.get(option.key)
-        if option.origin != "default" and key not in PREPROCESSING and before != str(option.value):
+        same = compiled.get(option.key) == str(option.value)
+        if option.origin != "default" and option.key not in PREPROCESSING and not same:
             raise OptionError(
-                f"has no effect on an output folder: {saved.folder} was compiled with {before}",
-                place=f"{option.origin}: {key}={option.value}",
+                f"has no effect on an output folder, and {saved.folder} was compiled with another value",
+                place=f"{option.origin}: {option.key}={written(option.value)}",
                 hint="leave it out, or compile with it",
             )
     return saved.preprocess if given.preprocess is None else given.preprocess
